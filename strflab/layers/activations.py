@@ -1,0 +1,232 @@
+"""Static output nonlinearities with one set of parameters a neuron.
+
+    softplus            a + log(1 + exp(b x)) / b
+    sigmoid             a + b / (1 + exp(-(x - c) / d))
+    double exponential  a + b exp(-exp(-k (x - s)))
+
+The last is of Thorson, Lienard & David 2015, doi 10.1371/journal.pcbi.1004628.
+
+Slopes and amplitudes are positive, so each is increasing. A rate cannot be negative: the baseline a is kept >= 0
+unless ``signed=True``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from strflab.layers.config import Configurable, make_part
+from strflab.validation import boolean, integer, number
+
+
+class NeuronActivation(nn.Module, Configurable):
+    """Base of the output nonlinearities: parameters are (N,), applied to (B, N, 1, T)."""
+
+    raw_baseline: nn.Parameter
+
+    def __init__(self, n_neurons: int = 1, signed: bool = False):
+        super().__init__()
+        self.n_neurons = integer("n_neurons", n_neurons)
+        self.signed = boolean("signed", signed)
+
+    def _constant(self, value: float) -> nn.Parameter:
+        return nn.Parameter(torch.full((self.n_neurons,), float(value)))
+
+    def _baseline_parameter(self, baseline: float) -> nn.Parameter:
+        if self.signed:
+            return self._constant(number("baseline", baseline))
+        return self._constant(_inverse_softplus(number("baseline", baseline, above=0)))
+
+    @property
+    def baseline(self) -> Tensor:
+        """The rate a that a neuron falls to, (N,)."""
+        return self.raw_baseline if self.signed else F.softplus(self.raw_baseline)
+
+
+class ParametricSoftplus(NeuronActivation):
+    """``softplus(b x) / b + a``: zero or a baseline below threshold, linear above.
+
+    Parameters
+    ----------
+    n_neurons : N
+    signed : let the baseline go below zero
+    slope, baseline : b and a at the start
+
+    Examples
+    --------
+    >>> ParametricSoftplus(3)(torch.zeros(1, 3, 1, 5)).shape
+    torch.Size([1, 3, 1, 5])
+    """
+
+    def __init__(self, n_neurons: int = 1, signed: bool = False, slope: float = 1.0, baseline: float = 0.01):
+        super().__init__(n_neurons, signed)
+        self.raw_slope = self._constant(_inverse_softplus(number("slope", slope, above=0)))
+        self.raw_baseline = self._baseline_parameter(baseline)
+
+    @property
+    def slope(self) -> Tensor:
+        """Sharpness b of the knee, (N,)."""
+        return F.softplus(self.raw_slope)
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope = _per_neuron(self.slope)
+        return F.softplus(slope * x) / slope + _per_neuron(self.baseline)
+
+
+class ParametricSigmoid(NeuronActivation):
+    """``b sigmoid((x - c) / d) + a``: baseline a, amplitude b > 0, midpoint c, width d > 0.
+
+    Parameters
+    ----------
+    n_neurons : N
+    signed : let the baseline go below zero
+    amplitude, midpoint, width, baseline : b, c, d and a at the start
+    """
+
+    def __init__(
+        self,
+        n_neurons: int = 1,
+        signed: bool = False,
+        amplitude: float = 1.0,
+        midpoint: float = 0.0,
+        width: float = 1.0,
+        baseline: float = 0.01,
+    ):
+        super().__init__(n_neurons, signed)
+        self.raw_amplitude = self._constant(_inverse_softplus(number("amplitude", amplitude, above=0)))
+        self.midpoint = self._constant(number("midpoint", midpoint))
+        self.raw_width = self._constant(_inverse_softplus(number("width", width, above=0)))
+        self.raw_baseline = self._baseline_parameter(baseline)
+
+    def forward(self, x: Tensor) -> Tensor:
+        amplitude, width = F.softplus(self.raw_amplitude), F.softplus(self.raw_width)
+        z = (x - _per_neuron(self.midpoint)) / _per_neuron(width)
+        return _per_neuron(amplitude) * torch.sigmoid(z) + _per_neuron(self.baseline)
+
+
+class ParametricDoubleExponential(NeuronActivation):
+    """``a + b exp(-exp(-k (x - s)))``: baseline a, amplitude b > 0, slope k > 0, shift s.
+
+    Parameters
+    ----------
+    n_neurons : N
+    signed : let the baseline go below zero
+    amplitude, slope, shift, baseline : b, k, s and a at the start
+    """
+
+    def __init__(
+        self,
+        n_neurons: int = 1,
+        signed: bool = False,
+        amplitude: float = 1.0,
+        slope: float = 1.0,
+        shift: float = 0.0,
+        baseline: float = 0.01,
+    ):
+        super().__init__(n_neurons, signed)
+        self.raw_amplitude = self._constant(_inverse_softplus(number("amplitude", amplitude, above=0)))
+        self.log_slope = self._constant(math.log(number("slope", slope, above=0)))
+        self.shift = self._constant(number("shift", shift))
+        self.raw_baseline = self._baseline_parameter(baseline)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.exp(_per_neuron(self.log_slope)) * (x - _per_neuron(self.shift))
+        # far below threshold exp(-z) overflows to infinity, whose gradient is 0 * inf: stop short of it
+        gate = torch.exp(-torch.exp(-z.clamp(min=-30.0)))
+        return _per_neuron(F.softplus(self.raw_amplitude)) * gate + _per_neuron(self.baseline)
+
+
+class Pointwise(nn.Module, Configurable):
+    """A nonlinearity without parameters, by its name.
+
+    Parameters
+    ----------
+    name : "identity", "relu", "leaky_relu" (slope 0.1), "tanh", "lecun_tanh" (1.7159 tanh(2x/3), LeCun et al. 1998,
+        doi 10.1007/3-540-49430-8_2), "sigmoid", "softplus", "gelu", "silu" or "exp"
+    """
+
+    def __init__(self, name: str = "identity"):
+        super().__init__()
+        if not isinstance(name, str) or name not in FUNCTIONS:
+            raise ValueError(f"name={name!r}: must be one of {', '.join(map(repr, FUNCTIONS))}")
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FUNCTIONS[self.name](x)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+FUNCTIONS = {
+    "identity": lambda x: x,
+    "relu": F.relu,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.1),
+    "tanh": torch.tanh,
+    "lecun_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),
+    "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "exp": torch.exp,
+}
+
+PARAMETRIC: dict[str, type] = {
+    "parametric_softplus": ParametricSoftplus,
+    "parametric_sigmoid": ParametricSigmoid,
+    "double_exponential": ParametricDoubleExponential,
+}
+
+_TORCH_NAMES = {
+    nn.Identity: "identity",
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.SiLU: "silu",
+}
+
+
+def make_activation(name: str, spec: Any, n_neurons: int) -> nn.Module:
+    """Return the nonlinearity that `spec` asks for, with parameters for `n_neurons` where it has some.
+
+    Parameters
+    ----------
+    name : the argument's name, for errors
+    spec : a function of `Pointwise` by name; "parametric_softplus", "parametric_sigmoid" or "double_exponential"; a
+        dict with such a name as "type" and its options; or a module that acts on each value by itself
+    n_neurons : N
+
+    Raises
+    ------
+    ValueError : what `spec` says is not known, or a parametric one was made for another number of neurons
+    """
+    if isinstance(spec, str) and spec in FUNCTIONS:
+        return Pointwise(spec)
+    if type(spec) in _TORCH_NAMES:
+        return Pointwise(_TORCH_NAMES[type(spec)])
+    if isinstance(spec, nn.Module):
+        made_for = getattr(spec, "n_neurons", n_neurons)
+        if made_for != n_neurons:
+            raise ValueError(f"{name}={spec!r}: made for {made_for} neurons, must be {n_neurons}")
+        return spec
+    if isinstance(spec, str):
+        spec = {"type": spec}
+    if isinstance(spec, dict):
+        kind = spec.get("type")
+        if kind in PARAMETRIC or kind in {c.__name__ for c in PARAMETRIC.values()}:
+            return make_part(name, {"n_neurons": n_neurons} | spec, NeuronActivation, PARAMETRIC)
+    allowed = ", ".join(map(repr, [*FUNCTIONS, *PARAMETRIC]))
+    raise ValueError(f"{name}={spec!r}: must be one of {allowed}, a dict with such a name as 'type', or a module")
+
+
+def _per_neuron(parameter: Tensor) -> Tensor:
+    """(N,) -> (N, 1, 1), to meet (B, N, 1, T)."""
+    return parameter[:, None, None]
+
+
+def _inverse_softplus(y: float) -> float:
+    return y + math.log(-math.expm1(-y))

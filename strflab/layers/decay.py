@@ -1,0 +1,127 @@
+"""Leaky integration, exact at any time constant.
+
+    y[t] = a y[t - 1] + x[t]
+
+`exponential_scan` computes this for all frames at once: within blocks of frames as a product with the triangular
+matrix of the powers of a, and between blocks by the same recursion on the blocks' last frames. Nothing is cut, so a
+time constant may grow during training as long as it likes. `recursive_scan` is the same, one frame after another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from strflab.layers.causal import CausalLayer
+from strflab.validation import boolean, integer, number
+
+BLOCK = 64  # frames
+SHORT = 8  # frames
+
+
+def exponential_scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
+    """Return y with ``y[t] = a y[t-1] + x[t]``.
+
+    Parameters
+    ----------
+    x : (B, H, T) input
+    a : (H,) coefficients in [0, 1)
+    initial : (B, H) the value y[-1] before the first frame
+    """
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16 powers would drift over long time constants
+        x, a, initial = x.to(a.dtype), a, initial.to(a.dtype)
+        blocks = _in_blocks(x)  # (B, H, n, BLOCK)
+        within = torch.einsum("bhnj,hij->bhni", blocks, _decay_matrix(a, BLOCK))
+        block_decay, n_blocks = a**BLOCK, blocks.shape[2]
+        carried = torch.einsum("bhj,hij->bhi", within[..., -1], _decay_matrix(block_decay, n_blocks, after=1))
+        carried = carried + initial.unsqueeze(-1) * _powers(block_decay, n_blocks)  # (B, H, n) y before each block
+        fading = a.unsqueeze(-1) * _powers(a, BLOCK)  # (H, BLOCK)
+        y = within + carried.unsqueeze(-1) * fading.unsqueeze(-2)
+    frame = torch.arange(x.shape[-1], device=x.device)
+    return y[..., frame // BLOCK, frame % BLOCK] if torch.compiler.is_compiling() else y.flatten(-2)[..., : len(frame)]
+
+
+def scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
+    """`exponential_scan`, or for a handful of frames the recursion, which is then faster."""
+    # a traced number of frames is a symbol, on which nothing may depend
+    short = not torch.compiler.is_compiling() and x.shape[-1] <= SHORT
+    return recursive_scan(x, a, initial) if short else exponential_scan(x, a, initial)
+
+
+def recursive_scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
+    """`exponential_scan`, one frame after another."""
+    frames, y = [], initial.to(a.dtype)
+    for frame in x.unbind(-1):
+        y = a * y + frame
+        frames.append(y)
+    return torch.stack(frames, -1)
+
+
+class LearnableExponentialDecay(CausalLayer):
+    """One leaky integrator a channel, with a learnable time constant: the memory of the dynamic network.
+
+        y[t] = (1 - 1/tau) y[t - 1] + g x[t],    tau = 1 + d^2 frames,    g = 1/tau or 1
+
+    It starts in the steady state of its first frame, so a constant input gives a constant output. Rahman, Willmore,
+    King & Harper 2019, doi 10.1371/journal.pcbi.1006618.
+
+    Parameters
+    ----------
+    n : channels
+    init_tau : time constant at the start, frames (>= 1; 1 is no memory)
+    decay_input : True: g = 1/tau, gain 1 at DC; False: g = 1
+
+    Examples
+    --------
+    >>> LearnableExponentialDecay(2, init_tau=5.0).tau
+    tensor([5., 5.], grad_fn=<AddBackward0>)
+    """
+
+    memory = float("inf")
+
+    def __init__(self, n: int, init_tau: float = 2.0, decay_input: bool = True):
+        super().__init__()
+        tau = number("init_tau", init_tau, at_least=1)
+        self.d = nn.Parameter(torch.full((integer("n", n),), (tau - 1) ** 0.5))
+        self.decay_input = boolean("decay_input", decay_input)
+
+    @property
+    def tau(self) -> Tensor:
+        """Time constants (n,), frames."""
+        return 1 + self.d**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stream(x)[0]
+
+    def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        tau = self.tau
+        x = x.squeeze(2)  # (B, n, T)
+        if state is None:
+            state = x[..., 0] if self.decay_input else x[..., 0] * tau
+        y = scan(x / tau.unsqueeze(-1) if self.decay_input else x, 1 - 1 / tau, state)
+        return y.unsqueeze(2), y[..., -1]
+
+
+def _in_blocks(x: Tensor) -> Tensor:
+    """(..., T) -> (..., n, BLOCK), zeros at the end."""
+    n_frames = x.shape[-1]
+    if not torch.compiler.is_compiling():
+        return F.pad(x, (0, -n_frames % BLOCK)).unflatten(-1, (-1, BLOCK))
+    # the padding of a symbolic length would tie the traced program to lengths of one remainder: gather instead
+    frame = torch.arange(n_frames // BLOCK + 2, device=x.device)[:, None] * BLOCK + torch.arange(BLOCK, device=x.device)
+    return torch.where(frame < n_frames, x[..., frame.clamp(max=n_frames - 1)], 0)
+
+
+def _decay_matrix(a: Tensor, n: int, after: int = 0) -> Tensor:
+    """Lower-triangular (H, n, n) matrix of ``a^(i - j - after)``, zero where that power is negative."""
+    i = torch.arange(n, device=a.device)
+    lag = i[:, None] - i[None, :] - after
+    return torch.where(lag >= 0, _powers(a, n)[:, lag.clamp(min=0)], 0)
+
+
+def _powers(a: Tensor, n: int) -> Tensor:
+    """(H, n) powers 0 to n - 1."""
+    return a.unsqueeze(-1) ** torch.arange(n, device=a.device)

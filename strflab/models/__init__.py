@@ -1,0 +1,50 @@
+"""The architectures: each maps a spectrogram (B, 1, F, T) to the rates of N neurons (B, N, 1, T)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strflab.models.base import Model
+from strflab.models.linear import Linear, LinearNonlinear
+
+ZOO: dict[str, type[Model]] = {c.__name__: c for c in (Linear, LinearNonlinear)}
+
+__all__ = ["Linear", "LinearNonlinear", "Model", "available", "build", "from_pretrained"]
+
+
+def available() -> list[str]:
+    """Return the names that `build` takes."""
+    return list(ZOO)
+
+
+def build(name: str, **options: Any) -> Model:
+    """Return a new model.
+
+    Parameters
+    ----------
+    name : one of `available()`
+    **options : arguments of its constructor
+
+    Raises
+    ------
+    ValueError : no such model, or an option that it does not take or cannot do
+
+    Examples
+    --------
+    >>> build("Linear", n_frequency_bands=18, out_neurons=5).out_neurons
+    5
+    """
+    import inspect
+
+    if name not in ZOO:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(ZOO)}")
+    allowed = inspect.signature(ZOO[name]).parameters
+    for option in options:
+        if option not in allowed:
+            raise ValueError(f"{option}={options[option]!r}: {name} takes {', '.join(allowed)}")
+    return ZOO[name](**options)
+
+
+def from_pretrained(folder: Any) -> Model:
+    """Return the model, of whatever class, that `Model.save_pretrained` wrote to `folder`."""
+    return Model.from_pretrained(folder)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strflab.layers.config import Configurable, make_part
+from strflab.layers.config import SHORT_NAMES, Configurable, make_part
 from strflab.validation import boolean, integer, number
 
 
@@ -181,7 +181,7 @@ PARAMETRIC: dict[str, type] = {
     "double_exponential": ParametricDoubleExponential,
 }
 
-_TORCH_NAMES = {
+SHORT_NAMES |= {
     nn.Identity: "identity",
     nn.ReLU: "relu",
     nn.Tanh: "tanh",
@@ -204,21 +204,20 @@ def make_activation(name: str, spec: Any, n_neurons: int) -> nn.Module:
     ------
     ValueError : what `spec` says is not known, or a parametric one was made for another number of neurons
     """
-    if isinstance(spec, str) and spec in FUNCTIONS:
-        return Pointwise(spec)
-    if type(spec) in _TORCH_NAMES:
-        return Pointwise(_TORCH_NAMES[type(spec)])
+    if type(spec) in SHORT_NAMES:
+        return Pointwise(SHORT_NAMES[type(spec)])
+    if isinstance(spec, (str, dict)):
+        options = {"type": spec} if isinstance(spec, str) else spec
+        kind = str(options.get("type"))
+        if kind in FUNCTIONS and len(options) == 1:
+            return Pointwise(kind)
+        if kind in PARAMETRIC or kind in {c.__name__ for c in PARAMETRIC.values()}:
+            spec = make_part(name, {"n_neurons": n_neurons} | options, NeuronActivation, PARAMETRIC)
     if isinstance(spec, nn.Module):
         made_for = getattr(spec, "n_neurons", n_neurons)
         if made_for != n_neurons:
             raise ValueError(f"{name}={spec!r}: made for {made_for} neurons, must be {n_neurons}")
         return spec
-    if isinstance(spec, str):
-        spec = {"type": spec}
-    if isinstance(spec, dict):
-        kind = spec.get("type")
-        if kind in PARAMETRIC or kind in {c.__name__ for c in PARAMETRIC.values()}:
-            return make_part(name, {"n_neurons": n_neurons} | spec, NeuronActivation, PARAMETRIC)
     allowed = ", ".join(map(repr, [*FUNCTIONS, *PARAMETRIC]))
     raise ValueError(f"{name}={spec!r}: must be one of {allowed}, a dict with such a name as 'type', or a module")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 REGISTRY: dict[str, type] = {}  # class name -> class, filled as classes are defined
+SHORT_NAMES: dict[type, str] = {}  # class of torch, without options -> the name that a constructor takes for it
 
 
 class Configurable:
@@ -47,6 +48,8 @@ def to_config(name: str, value: Any) -> Any:
         return {str(k): to_config(f"{name}[{k!r}]", v) for k, v in value.items()}
     if isinstance(value, Configurable):
         return value.config
+    if type(value) in SHORT_NAMES:
+        return SHORT_NAMES[type(value)]
     if hasattr(value, "tolist"):  # arrays and tensors of numbers: frequencies, say
         return value.tolist()
     raise ValueError(

@@ -35,11 +35,9 @@ def exponential_scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
         x, a, initial = x.to(a.dtype), a, initial.to(a.dtype)
         blocks = _in_blocks(x)  # (B, H, n, BLOCK)
         within = torch.einsum("bhnj,hij->bhni", blocks, _decay_matrix(a, BLOCK))
-        block_decay, n_blocks = a**BLOCK, blocks.shape[2]
-        carried = torch.einsum("bhj,hij->bhi", within[..., -1], _decay_matrix(block_decay, n_blocks, after=1))
-        carried = carried + initial.unsqueeze(-1) * _powers(block_decay, n_blocks)  # (B, H, n) y before each block
+        before = _before_blocks(within[..., -1], a**BLOCK, initial)  # (B, H, n)
         fading = a.unsqueeze(-1) * _powers(a, BLOCK)  # (H, BLOCK)
-        y = within + carried.unsqueeze(-1) * fading.unsqueeze(-2)
+        y = within + before.unsqueeze(-1) * fading.unsqueeze(-2)
     frame = torch.arange(x.shape[-1], device=x.device)
     return y[..., frame // BLOCK, frame % BLOCK] if torch.compiler.is_compiling() else y.flatten(-2)[..., : len(frame)]
 
@@ -103,6 +101,16 @@ class LearnableExponentialDecay(CausalLayer):
             state = x[..., 0] if self.decay_input else x[..., 0] * tau
         y = scan(x / tau.unsqueeze(-1) if self.decay_input else x, 1 - 1 / tau, state)
         return y.unsqueeze(2), y[..., -1]
+
+
+def _before_blocks(last: Tensor, a: Tensor, initial: Tensor) -> Tensor:
+    """The value with which each block begins, (B, H, n), from what each adds by its end and its decay `a`."""
+    n = last.shape[-1]
+    if not torch.compiler.is_compiling() and n > BLOCK:  # a matrix of all pairs of blocks would grow as n^2
+        after = exponential_scan(last, a, initial)
+        return torch.cat([initial.unsqueeze(-1), after[..., :-1]], -1)
+    carried = torch.einsum("bhj,hij->bhi", last, _decay_matrix(a, n, after=1))
+    return carried + initial.unsqueeze(-1) * _powers(a, n)
 
 
 def _in_blocks(x: Tensor) -> Tensor:

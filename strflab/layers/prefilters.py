@@ -154,13 +154,17 @@ def mean_of_past(x: Tensor, a: Tensor, state: Tensor | None) -> tuple[Tensor, Te
     if state is None:
         state = x[..., 0]
     means = scan(((1 - a)[..., None] * x).flatten(1, 2), a.flatten(), state.flatten(1, 2)).unflatten(1, a.shape)
-    return torch.cat([state.unsqueeze(-1), means[..., :-1]], -1), means[..., -1]
+    means = torch.cat([state.unsqueeze(-1), means], -1)  # (B, P, F, 1 + T)
+    return means[..., :-1], means[..., -1]
 
 
 def _frequencies(frequencies: Sequence[float] | None, n_bands: int) -> Tensor:
     if frequencies is None:
         return torch.logspace(math.log10(LOWEST_HZ), math.log10(HIGHEST_HZ), n_bands, dtype=torch.float64)
-    f = torch.as_tensor(frequencies, dtype=torch.float64)
+    try:
+        f = torch.as_tensor(frequencies, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        f = torch.empty(0)
     if f.shape != (n_bands,) or not torch.isfinite(f).all() or (f <= 0).any():
         raise ValueError(f"frequencies={frequencies!r}: must be {n_bands} positive numbers, Hz")
     return f

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from strflab.layers.causal import CausalLayer, with_past
 from strflab.layers.config import Configurable, make_part
-from strflab.validation import boolean, integer
+from strflab.validation import boolean, choice, integer
 
 
 class STRFKernel(nn.Module, Configurable):
@@ -58,9 +58,14 @@ class FullSTRF(STRFKernel):
 class SeparableSTRF(STRFKernel):
     """Filters of low rank: ``w[f, k] = sum_r spectral[r, f] temporal[r, k]``.
 
+    With ``spectral="gaussian"`` a spectral profile is ``exp(-((f/F - mu) / (s/10))^2 / 2)`` over its sum, f = 0 .. F-1,
+    with mu and s to be learned, as in Pennington & David 2023, doi 10.1371/journal.pcbi.1011110 (there s is free; here
+    the standard deviation is never below a tenth of a band, where the profile is one band already).
+
     Parameters
     ----------
     rank : number of products that are summed, at most min(F, T)
+    spectral : "full", every band a parameter, or "gaussian"
 
     Examples
     --------
@@ -68,20 +73,36 @@ class SeparableSTRF(STRFKernel):
     torch.Size([2, 1, 34, 9])
     """
 
-    def __init__(self, rank: int = 1):
+    MINIMAL_SD = 0.1  # bands
+
+    def __init__(self, rank: int = 1, spectral: str = "full"):
         super().__init__()
         self.rank = integer("rank", rank)
+        self.gaussian = choice("spectral", spectral, ("full", "gaussian")) == "gaussian"
 
     def make_parameters(self, n_out: int, n_in: int, n_bands: int, n_lags: int) -> None:
         if self.rank > min(n_bands, n_lags):
             raise ValueError(f"rank={self.rank}: must be at most min(F, T) = {min(n_bands, n_lags)}")
-        # the product then has the variance of a full filter
-        scale = (_bound(n_in, n_bands, n_lags) ** 2 / 3 / self.rank) ** 0.25
-        self.spectral = nn.Parameter(torch.randn(n_out, n_in, self.rank, n_bands) * scale)
-        self.temporal = nn.Parameter(torch.randn(n_out, n_in, self.rank, n_lags) * scale)
+        shape = (n_out, n_in, self.rank)
+        if self.gaussian:
+            self.mu = nn.Parameter(torch.rand(shape))
+            self.s = nn.Parameter(torch.ones(shape))
+            scale = 1 / math.sqrt(3 * n_in * self.rank * n_lags)
+        else:  # the product then has the variance of a full filter
+            scale = (_bound(n_in, n_bands, n_lags) ** 2 / 3 / self.rank) ** 0.25
+            self.spectral = nn.Parameter(torch.randn(*shape, n_bands) * scale)
+        self.temporal = nn.Parameter(torch.randn(*shape, n_lags) * scale)
 
     def forward(self) -> Tensor:
-        return torch.einsum("oirf,oirt->oift", self.spectral, self.temporal)
+        spectral = self._gaussians() if self.gaussian else self.spectral
+        return torch.einsum("oirf,oirt->oift", spectral, self.temporal)
+
+    def _gaussians(self) -> Tensor:
+        """Spectral profiles of unit mass (n_out, n_in, rank, F)."""
+        n_bands = self.shape[2]  # type: ignore[index]
+        sd = (self.s.abs() / 10).clamp(min=self.MINIMAL_SD / n_bands).unsqueeze(-1)
+        grid = torch.arange(n_bands, device=sd.device, dtype=sd.dtype) / n_bands
+        return torch.softmax(-0.5 * ((grid - self.mu.unsqueeze(-1)) / sd) ** 2, -1)  # exp(-z^2/2) over its sum
 
 
 class ParametricSTRF(STRFKernel):
@@ -156,15 +177,15 @@ class CausalSTRFConv(CausalLayer):
         return self.kernel()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._convolve(F.pad(x, (self.n_lags - 1, 0)))
+        return self._convolve(F.pad(x.flatten(1, 2), (self.n_lags - 1, 0)))
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        x, state = with_past(x, self.n_lags - 1, state)
+        x, state = with_past(x.flatten(1, 2), self.n_lags - 1, state)
         return self._convolve(x), state
 
     def _convolve(self, x: Tensor) -> Tensor:
         # bands are channels of a convolution over time only: (B, C F, T) with (C_out, C F, n_lags)
-        return F.conv1d(x.flatten(1, 2), self.kernel().flatten(1, 2), self.bias).unsqueeze(2)
+        return F.conv1d(x, self.kernel().flatten(1, 2), self.bias).unsqueeze(2)
 
 
 KERNELS: dict[str, type] = {"full": FullSTRF, "separable": SeparableSTRF, "parametric": ParametricSTRF}

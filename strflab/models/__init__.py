@@ -5,11 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from strflab.models.base import Model
+from strflab.models.convnet import ConvNet1D, ConvNet2D
+from strflab.models.dnet import DNet
 from strflab.models.linear import Linear, LinearNonlinear
+from strflab.models.nrf import NetworkReceptiveField
 
-ZOO: dict[str, type[Model]] = {c.__name__: c for c in (Linear, LinearNonlinear)}
+ZOO: dict[str, type[Model]] = {
+    c.__name__: c
+    for c in (
+        Linear,
+        LinearNonlinear,
+        NetworkReceptiveField,
+        DNet,
+        ConvNet2D,
+        ConvNet1D,
+    )
+}
 
-__all__ = ["Linear", "LinearNonlinear", "Model", "available", "build", "from_pretrained"]
+__all__ = [
+    "ConvNet1D",
+    "ConvNet2D",
+    "DNet",
+    "Linear",
+    "LinearNonlinear",
+    "Model",
+    "NetworkReceptiveField",
+    "available",
+    "build",
+    "from_pretrained",
+]
 
 
 def available() -> list[str]:

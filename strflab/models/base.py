@@ -111,6 +111,8 @@ class Model(nn.Module, Configurable):
         self._check_input(x)
         states = dict(state or {})
         for name, stage in self.stages():
+            if x.shape[-1] == 0:  # the samples so far do not fill a frame
+                return x.new_zeros(len(x), self.out_neurons, 1, 0), states
             x, states[name] = stream(stage, x, states.get(name))
         return x, states
 
@@ -154,17 +156,20 @@ class Model(nn.Module, Configurable):
             return torch.autograd.grad(rates.diagonal().sum(), x)[0]
 
     def _context(self, stimulus: Tensor | None, n_frames: int) -> Tensor:
-        """The stimulus (C, F, T0) with silence before it where it is shorter than `n_frames`."""
+        """The stimulus (C, F, T0), with silence before it and one frame more where it is shorter than `n_frames`.
+
+        The first frame also stands for all those before it, where a model starts in that frame's steady state.
+        """
         like = next(self.core.parameters(), next(self.readout.parameters()))
         shape = (self.in_channels, self.n_frequency_bands)
         if stimulus is None:
-            return like.new_zeros(*shape, n_frames)
+            return like.new_zeros(*shape, n_frames + 1)
         x = torch.as_tensor(stimulus).to(like)
         if x.dim() == 2 and self.in_channels == 1:
             x = x[None]
         if x.dim() != 3 or x.shape[:2] != shape or x.shape[-1] == 0:
             raise ValueError(f"stimulus of shape {tuple(x.shape)}: must be ({shape[0]}, {shape[1]}, T)")
-        return nn.functional.pad(x, (max(0, n_frames - x.shape[-1]), 0))
+        return x if x.shape[-1] >= n_frames else nn.functional.pad(x, (n_frames + 1 - x.shape[-1], 0))
 
     def _reach(self, stimulus: Tensor | None) -> int:
         """Lags, a power of two, beyond half of which less than a millionth of the gradient's energy lies."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from strflab.layers.readouts import STRFReadout
 from strflab.models.base import Model
+from strflab.validation import integer
 
 
 class Linear(Model):
@@ -49,6 +50,7 @@ class Linear(Model):
         wav2spec: Any = None,
     ):
         super().__init__(n_frequency_bands, out_neurons, output_activation, prefiltering, wav2spec)
+        integer("temporal_window_size", temporal_window_size)
         self.readout: STRFReadout = STRFReadout(
             n_frequency_bands,
             temporal_window_size,

@@ -1,0 +1,255 @@
+"""Structured state spaces: a linear recurrence a channel, run as one long convolution or frame by frame.
+
+    s[t] = A s[t-1] + B x[t],    y[t] = 2 Re(C s[t]) + D x[t],    so    y = K * x + D x,    K[l] = 2 Re(C A^l B)
+
+Only one of each conjugate pair of states is kept. A and B are the discretised matrices of ``ds/dt = a s + b x`` with a
+step delta a channel. In `S4` (Gu, Goel & Re 2021, doi 10.48550/arXiv.2111.00396) a is diagonal plus low rank, starts as
+the HiPPO-LegS matrix (Gu et al. 2020, doi 10.48550/arXiv.2008.07669), and is discretised by the bilinear rule; in `S4D`
+(Gu et al. 2022, doi 10.48550/arXiv.2206.11893) it is diagonal, with a zero-order hold. After the recurrence comes a
+GELU, and a GLU that mixes the channels.
+
+The kernel takes two small products rather than a long one: with l = p Q + q, K[l] = (C A^(pQ)) (A^q B). For S4 the
+powers of A come from repeated squaring, exact and stable because A shrinks every state; the papers' Cauchy kernel gives
+the same numbers, but with as much memory as frames times states.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from strflab.layers.recurrent import Backbone
+from strflab.validation import integer, number
+
+TRACED_BITS = 20  # powers of A^Q that a compiled program, which knows no length, is ready for: 60 million frames
+TRACED_Q = 64
+
+
+class _StateSpace(Backbone):
+    """What S4 and S4D share: a subclass says what one frame does to the state, and what the kernel is."""
+
+    def __init__(self, size: int, state_size: int = 64, delta_min: float = 1e-3, delta_max: float = 0.1):
+        super().__init__(size)
+        self.state_size = integer("state_size", state_size, 2, 4096)
+        if self.state_size % 2:
+            raise ValueError(f"state_size={state_size!r}: must be even, for the states are conjugate pairs")
+        delta_min = number("delta_min", delta_min, above=0)
+        delta_max = number("delta_max", delta_max, at_least=delta_min)
+        shape = (self.size, self.state_size // 2)
+        log_min, log_max = math.log(delta_min), math.log(delta_max)
+        self.log_delta = nn.Parameter(torch.empty(self.size).uniform_(log_min, log_max))
+        self.log_a_real = nn.Parameter(torch.full(shape, math.log(0.5)))
+        self.C = nn.Parameter(torch.randn(*shape, 2) * math.sqrt(0.5))
+        self.D = nn.Parameter(torch.randn(self.size))
+        self.mix = nn.Linear(self.size, 2 * self.size)
+        self.a_imag: nn.Parameter
+
+    def kernel(self, n: int) -> Tensor:
+        """The first `n` values of the convolution's kernel (H, n)."""
+        raise NotImplementedError
+
+    def discrete(self) -> Any:
+        """What `advance` needs."""
+        raise NotImplementedError
+
+    def advance(self, discrete: Any, state: Tensor, x: Tensor) -> Tensor:
+        """The state (B, H, N/2) one frame on, with the input x (B, H)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has neither FFT nor the digits
+            x = x.to(self.D.dtype).transpose(1, 2)  # (B, H, T)
+            n_frames = x.shape[-1]
+            n = 2 * n_frames if torch.compiler.is_compiling() else smooth_length(2 * n_frames - 1)
+            spectrum = torch.fft.rfft(x, n) * torch.fft.rfft(self.kernel(n_frames), n)
+            y = torch.fft.irfft(spectrum, n)[..., :n_frames] + self.D[:, None] * x
+        return self._mixed(y.transpose(1, 2))
+
+    def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.D.dtype)
+            discrete, C = self.discrete(), torch.view_as_complex(self.C)
+            if state is None:
+                state = C.new_zeros(x.shape[0], *C.shape)
+            frames = []
+            for x_t in x.unbind(1):
+                state = self.advance(discrete, state, x_t)
+                frames.append(2 * (C * state).sum(-1).real)
+            y = torch.stack(frames, 1) + self.D * x
+        return self._mixed(y), state
+
+    def _mixed(self, y: Tensor) -> Tensor:
+        return F.glu(self.mix(F.gelu(y)), -1)
+
+    def _a(self) -> Tensor:
+        """The diagonal of the continuous system (H, N/2); its real part is negative."""
+        return torch.complex(-torch.exp(self.log_a_real), self.a_imag)
+
+
+class S4(_StateSpace):
+    """State space with a diagonal plus low-rank matrix, ``a = diag(lambda) - p p*``.
+
+    Parameters
+    ----------
+    size : width H of input and output, a state space each
+    state_size : states N a channel, even
+    delta_min, delta_max : range of the steps at the start, drawn log-uniformly; a channel remembers about 1 / delta
+        frames
+
+    Examples
+    --------
+    >>> S4(8)(torch.zeros(2, 100, 8)).shape
+    torch.Size([2, 100, 8])
+    """
+
+    def __init__(self, size: int, state_size: int = 64, delta_min: float = 1e-3, delta_max: float = 0.1):
+        super().__init__(size, state_size, delta_min, delta_max)
+        frequency, p, b = (v.expand(self.size, -1).clone() for v in hippo_legs(self.state_size))
+        dtype = self.D.dtype
+        self.a_imag = nn.Parameter(frequency.to(dtype))
+        self.P = nn.Parameter(torch.view_as_real(p).to(dtype))
+        self.B = nn.Parameter(torch.view_as_real(b).to(dtype))
+
+    def discrete(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the bilinear rule ``A = (1 - delta a / 2)^-1 (1 + delta a / 2)``: the inverse, by Woodbury, and B."""
+        delta = torch.exp(self.log_delta)[:, None]  # (H, 1)
+        p, b = torch.view_as_complex(self.P), torch.view_as_complex(self.B)
+        diagonal = 1 / (1 - delta / 2 * self._a())
+        column = delta * diagonal * p / (1 + delta * _inner(p, diagonal * p))
+        return diagonal, column, p, delta * _solve(diagonal, column, p, b)
+
+    def advance(self, discrete: Any, state: Tensor, x: Tensor) -> Tensor:
+        *inverse, b = discrete
+        return 2 * _solve(*inverse, state) - state + b * x.unsqueeze(-1)
+
+    def kernel(self, n: int) -> Tensor:
+        *inverse, b = self.discrete()
+        n_states = b.shape[-1]
+        eye = torch.eye(n_states, dtype=b.dtype, device=b.device)
+        basis = torch.cat([eye, 1j * eye]).unsqueeze(1)  # (N, 1, N/2): a real basis of the states
+        columns = _real(2 * _solve(*inverse, basis) - basis)  # (N, H, N)
+        transition = columns.permute(1, 2, 0)  # (H, N, N)
+        C = torch.view_as_complex(self.C)
+        tracing = torch.compiler.is_compiling()
+        q = TRACED_Q if tracing else _near_root(n)
+        n_steps = n // q + 2  # two at least: a traced program would not go from one to more
+        n_bits = TRACED_BITS if tracing else (n_steps - 1).bit_length()
+        within, step = power_sequence(_real(b), transition.mT, q, (q - 1).bit_length())  # (H, q, N)
+        between, _ = power_sequence(2 * _real(C.conj()), step.mT, n_steps, n_bits)  # (H, n_steps, N)
+        return _by_digits(between @ within.mT, n)
+
+
+class S4D(_StateSpace):
+    """State space with a diagonal matrix, started as ``a_n = -1/2 + i pi n`` (S4D-Lin).
+
+    Parameters
+    ----------
+    size, state_size, delta_min, delta_max : as for `S4`
+
+    Examples
+    --------
+    >>> S4D(8)(torch.zeros(2, 100, 8)).shape
+    torch.Size([2, 100, 8])
+    """
+
+    def __init__(self, size: int, state_size: int = 64, delta_min: float = 1e-3, delta_max: float = 0.1):
+        super().__init__(size, state_size, delta_min, delta_max)
+        frequency = math.pi * torch.arange(self.state_size // 2, dtype=self.D.dtype)
+        self.a_imag = nn.Parameter(frequency.repeat(self.size, 1))
+
+    def discrete(self) -> tuple[Tensor, Tensor]:
+        """``A = exp(delta a)`` as its logarithm, and ``B = (A - 1) / a``, b being 1 (C has its part)."""
+        a = self._a()
+        log_a = torch.exp(self.log_delta)[:, None] * a
+        return log_a, (torch.exp(log_a) - 1) / a
+
+    def advance(self, discrete: Any, state: Tensor, x: Tensor) -> Tensor:
+        log_a, b = discrete
+        return torch.exp(log_a) * state + b * x.unsqueeze(-1)
+
+    def kernel(self, n: int) -> Tensor:
+        log_a, b = self.discrete()
+        q = TRACED_Q if torch.compiler.is_compiling() else _near_root(n)
+        fine = torch.arange(q, device=b.device)
+        coarse = q * torch.arange(n // q + 2, device=b.device)  # two at least, for tracing
+        within = torch.exp(log_a.unsqueeze(1) * fine[:, None])  # (H, q, N/2)
+        between = 2 * torch.view_as_complex(self.C) * b
+        between = between.unsqueeze(1) * torch.exp(log_a.unsqueeze(1) * coarse[:, None])  # (H, n // q + 2, N/2)
+        return _by_digits(_real(between.conj()) @ _real(within).mT, n)
+
+
+def hippo_legs(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the HiPPO-LegS matrix as ``V (diag(-1/2 + i w) - p p*) V*``: w (n/2,), p and b = V* B (n/2,), complex128.
+
+    Of each conjugate pair the one with w > 0.
+    """
+    i = torch.arange(n, dtype=torch.float64)
+    root = torch.sqrt(2 * i + 1)
+    a = -torch.tril(torch.outer(root, root)) + torch.diag(i)
+    p = root / math.sqrt(2)
+    # a + p p' is -1/2 plus a skew-symmetric matrix, and -i times that is Hermitian
+    w, v = torch.linalg.eigh(-1j * (a + torch.outer(p, p) + torch.eye(n) / 2))
+    w, v = w[n // 2 :], v[:, n // 2 :]
+    return w, v.mH @ p.to(v.dtype), v.mH @ root.to(v.dtype)
+
+
+def power_sequence(row: Tensor, matrix: Tensor, n: int, n_bits: int) -> tuple[Tensor, Tensor]:
+    """Return the rows ``row matrix^k``, k < n, (H, n, N), and ``matrix^(2^n_bits)``.
+
+    Parameters
+    ----------
+    row, matrix : (H, N) and (H, N, N)
+    n_bits : of n - 1; the k-th row has been multiplied by ``matrix^(2^j)`` for each bit j of k
+    """
+    k = torch.arange(n, device=row.device)[:, None]
+    rows = row.unsqueeze(1).expand(-1, n, -1)
+    for j in range(n_bits):
+        rows = torch.where((k >> j) & 1 == 1, rows @ matrix, rows)
+        matrix = matrix @ matrix
+    return rows, matrix
+
+
+@functools.lru_cache(maxsize=256)
+def smooth_length(n: int) -> int:
+    """Return the least ``2^a 3^b 5^c`` that is at least n, a length of which the FFT is fast."""
+    best = 1 << max(0, n - 1).bit_length()
+    for five in range(14):
+        for three in range(20):
+            odd = 5**five * 3**three
+            if odd < best:
+                best = min(best, odd << max(0, -(-n // odd) - 1).bit_length())
+    return best
+
+
+def _near_root(n: int) -> int:
+    """The power of two nearest to the root of n."""
+    return 1 << max(1, round(math.log2(n) / 2))
+
+
+def _by_digits(k: Tensor, n: int) -> Tensor:
+    """(H, P, Q) -> (H, n), frame l from l // Q and l % Q."""
+    if torch.compiler.is_compiling():  # a slice would tie the program to lengths like this one
+        frame = torch.arange(n, device=k.device)
+        return k[:, frame // k.shape[2], frame % k.shape[2]]
+    return k.flatten(1)[:, :n]
+
+
+def _real(z: Tensor) -> Tensor:
+    """(..., N/2) complex -> (..., N)."""
+    return torch.cat([z.real, z.imag], -1)
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """Real inner product of the states x and y, (..., 1)."""
+    return (x.conj() * y).sum(-1, keepdim=True).real
+
+
+def _solve(diagonal: Tensor, column: Tensor, p: Tensor, s: Tensor) -> Tensor:
+    """``(1 - delta a / 2)^-1 s``."""
+    s = diagonal * s
+    return s - column * _inner(p, s)

@@ -8,10 +8,21 @@ from strflab.layers.activations import (
     Pointwise,
     make_activation,
 )
+from strflab.layers.attention import CausalSelfAttention, SinusoidalPosition, causal_attention
 from strflab.layers.causal import CausalLayer, Chain
 from strflab.layers.config import Configurable
 from strflab.layers.conv2d import CausalConv2dStack
 from strflab.layers.decay import LearnableExponentialDecay, exponential_scan
+from strflab.layers.frontends import (
+    LEAF,
+    Frontend,
+    Gammatone,
+    LogMel,
+    NS1Cochleagram,
+    Rahman2020Cochleagram,
+    SincNet,
+    make_frontend,
+)
 from strflab.layers.norm import CausalLayerNorm
 from strflab.layers.population import ChannelWeights, TemporalFIR, ThresholdReLU
 from strflab.layers.prefilters import AdapTrans, ICAdaptation, Prefilter, make_prefiltering
@@ -19,18 +30,24 @@ from strflab.layers.readouts import LinearReadout, STRFReadout
 from strflab.layers.strf import CausalSTRFConv, FullSTRF, ParametricSTRF, SeparableSTRF, STRFKernel
 
 __all__ = [
+    "LEAF",
     "AdapTrans",
     "CausalConv2dStack",
     "CausalLayer",
     "CausalLayerNorm",
     "CausalSTRFConv",
+    "CausalSelfAttention",
     "Chain",
     "ChannelWeights",
     "Configurable",
+    "Frontend",
     "FullSTRF",
+    "Gammatone",
     "ICAdaptation",
     "LearnableExponentialDecay",
     "LinearReadout",
+    "LogMel",
+    "NS1Cochleagram",
     "NeuronActivation",
     "ParametricDoubleExponential",
     "ParametricSTRF",
@@ -38,12 +55,17 @@ __all__ = [
     "ParametricSoftplus",
     "Pointwise",
     "Prefilter",
+    "Rahman2020Cochleagram",
     "STRFKernel",
     "STRFReadout",
     "SeparableSTRF",
+    "SincNet",
+    "SinusoidalPosition",
     "TemporalFIR",
     "ThresholdReLU",
+    "causal_attention",
     "exponential_scan",
     "make_activation",
+    "make_frontend",
     "make_prefiltering",
 ]

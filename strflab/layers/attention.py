@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from strflab.layers.causal import CausalLayer
 from strflab.validation import boolean, integer
@@ -55,7 +56,7 @@ def _over_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if n_keys != n_frames:
         keys, queries = torch.arange(n_keys, device=q.device), torch.arange(n_frames, device=q.device)
         visible = keys <= queries[:, None] + n_keys - n_frames
-    return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=visible, is_causal=visible is None)[0]
+    return _attend(q[None], k[None], v[None], visible)[0]
 
 
 def _over_window(q: Tensor, k: Tensor, v: Tensor, window: int, n_heard: Tensor | None) -> Tensor:
@@ -74,11 +75,19 @@ def _over_window(q: Tensor, k: Tensor, v: Tensor, window: int, n_heard: Tensor |
     # what lies behind the last frame is read by no query that is kept: any frame may stand for it
     q = q[:, (first + queries).clamp(max=n_frames - 1)]  # (N, n_blocks, size, d)
     k, v = (x[:, (first + keys).clamp(max=n_past + n_frames - 1)] for x in (k, v))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[None])
+    y = _attend(q, k, v, visible[None])
     if not tracing:
         return y.flatten(1, 2)[:, :n_frames]
     frame = torch.arange(n_frames, device=q.device)
     return y[:, frame // size, frame % size]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """Attention to the visible keys; None: to those up to the query's own."""
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=visible is None)
+    with sdpa_kernel(SDPBackend.MATH):  # under torch.func, where the fused kernels would run one item after another
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=visible is None)
 
 
 class CausalSelfAttention(CausalLayer):

@@ -72,9 +72,7 @@ class Mamba(Backbone):
         return block.out_proj(y * F.silu(gate)), (past, h)
 
 
-def selective_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
-) -> tuple[Tensor, Tensor]:
+def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``y[t] = C[t] . h[t]`` (T, B, E) and the last h.
 
     The states of only one block of frames exist at a time, forward and backward: memory grows with T B E, not T B E N.

@@ -141,7 +141,7 @@ class S4(_StateSpace):
         n_bits = TRACED_BITS if tracing else (n_steps - 1).bit_length()
         within, step = power_sequence(_real(b), transition.mT, q, (q - 1).bit_length())  # (H, q, N)
         between, _ = power_sequence(2 * _real(C.conj()), step.mT, n_steps, n_bits)  # (H, n_steps, N)
-        return _by_digits(between @ within.mT, n)
+        return (between @ within.mT).flatten(1)[:, :n]
 
 
 class S4D(_StateSpace):
@@ -180,7 +180,7 @@ class S4D(_StateSpace):
         within = torch.exp(log_a.unsqueeze(1) * fine[:, None])  # (H, q, N/2)
         between = 2 * torch.view_as_complex(self.C) * b
         between = between.unsqueeze(1) * torch.exp(log_a.unsqueeze(1) * coarse[:, None])  # (H, n // q + 2, N/2)
-        return _by_digits(_real(between.conj()) @ _real(within).mT, n)
+        return (_real(between.conj()) @ _real(within).mT).flatten(1)[:, :n]
 
 
 def hippo_legs(n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,14 +229,6 @@ def smooth_length(n: int) -> int:
 def _near_root(n: int) -> int:
     """The power of two nearest to the root of n."""
     return 1 << max(1, round(math.log2(n) / 2))
-
-
-def _by_digits(k: Tensor, n: int) -> Tensor:
-    """(H, P, Q) -> (H, n), frame l from l // Q and l % Q."""
-    if torch.compiler.is_compiling():  # a slice would tie the program to lengths like this one
-        frame = torch.arange(n, device=k.device)
-        return k[:, frame // k.shape[2], frame % k.shape[2]]
-    return k.flatten(1)[:, :n]
 
 
 def _real(z: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from strflab.models.convnet import ConvNet1D, ConvNet2D
 from strflab.models.dnet import DNet
 from strflab.models.linear import Linear, LinearNonlinear
 from strflab.models.nrf import NetworkReceptiveField
+from strflab.models.transformer import Transformer
 
 ZOO: dict[str, type[Model]] = {
     c.__name__: c
@@ -19,6 +20,7 @@ ZOO: dict[str, type[Model]] = {
         DNet,
         ConvNet2D,
         ConvNet1D,
+        Transformer,
     )
 }
 
@@ -30,6 +32,7 @@ __all__ = [
     "LinearNonlinear",
     "Model",
     "NetworkReceptiveField",
+    "Transformer",
     "available",
     "build",
     "from_pretrained",

@@ -1,0 +1,98 @@
+"""Notebooks as JSON: read, write, clean of what changes from run to run, and look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from strflab.report import RECORD
+
+Notebook = dict[str, Any]
+IMAGES = ("image/png", "image/svg+xml", "image/jpeg")
+
+
+def read(path: Path) -> Notebook:
+    """Return a notebook."""
+    return json.loads(path.read_text("utf8"))
+
+
+def write(path: Path, nb: Notebook) -> None:
+    """Write a notebook as Jupyter does: one space of indent, a newline at the end."""
+    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf8")
+
+
+def code_cells(nb: Notebook) -> list[dict[str, Any]]:
+    """Return the cells that hold code."""
+    return [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+
+
+def sources(nb: Notebook) -> list[tuple[str, str]]:
+    """Type and text of each cell."""
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in nb["cells"]]
+
+
+def outputs(nb: Notebook) -> Iterator[dict[str, Any]]:
+    """Yield every output of a notebook."""
+    for cell in code_cells(nb):
+        yield from cell["outputs"]
+
+
+def clean(nb: Notebook) -> None:
+    """Remove, in place, what a run adds that is not a result.
+
+    The injected parameters, the times and states of cells, and the papermill record go; the cells are counted
+    from one. Two runs that print the same are then the same file, but for the record in the metadata.
+    """
+    nb["cells"] = [c for c in nb["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+    for cell in nb["cells"]:
+        for key in ("papermill", "execution", "ExecuteTime"):
+            cell["metadata"].pop(key, None)
+    for count, cell in enumerate(code_cells(nb), start=1):
+        cell["execution_count"] = count
+        for out in cell["outputs"]:
+            if "execution_count" in out:
+                out["execution_count"] = count
+    nb["metadata"].pop("papermill", None)
+
+
+def provenance(nb: Notebook) -> dict[str, Any]:
+    """Return the record that `strflab.report.provenance` left in the outputs; empty when there is none."""
+    found = [out["metadata"][RECORD] for out in outputs(nb) if RECORD in out.get("metadata", {})]
+    return found[-1] if found else {}
+
+
+def record(nb: Notebook) -> dict[str, Any]:
+    """Return the record of the run that a notebook's outputs come from; empty when there is none."""
+    return nb["metadata"].get(RECORD, {})
+
+
+def problems(nb: Notebook) -> list[str]:
+    """Say what is wrong with the figures of an executed notebook: missing, unnumbered, or without words.
+
+    A figure is a code cell whose metadata holds ``mystnb: {figure: {name, caption}, image: {alt}}``.
+    """
+    found = []
+    names: set[str] = set()
+    for count, cell in enumerate(code_cells(nb), start=1):
+        if "remove-cell" in cell["metadata"].get("tags", []):
+            continue
+        myst = cell["metadata"].get("mystnb", {})
+        figure, alt = myst.get("figure", {}), myst.get("image", {}).get("alt", "")
+        drawn = sum(any(kind in out.get("data", {}) for kind in IMAGES) for out in cell["outputs"])
+        where = f"code cell {count}"
+        if any(out["output_type"] == "error" for out in cell["outputs"]):
+            found.append(f"{where}: raised an error")
+        if figure and not drawn:
+            found.append(f"{where}: figure {figure.get('name')!r} holds no image")
+        if drawn > 1:
+            found.append(f"{where}: {drawn} images in one cell; one number and one caption fit one image")
+        if drawn and not (figure.get("name") and figure.get("caption")):
+            found.append(f"{where}: an image without a figure name and caption")
+        if drawn and not alt.strip():
+            found.append(f"{where}: an image without alt text")
+        if figure.get("name") in names:
+            found.append(f"{where}: figure name {figure['name']!r} comes twice")
+        names.update({figure["name"]} if figure.get("name") else ())
+    return found

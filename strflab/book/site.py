@@ -1,0 +1,108 @@
+"""Stage the pages and notebooks as one Sphinx source tree, and build the site from it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from strflab.book import notebooks
+from strflab.book.runs import EXECUTED, chapters
+
+SOURCE = Path("build", "src")
+HTML = Path("build", "html")
+TABLE = Path("book", "runs.md.txt")  # included by book/how.md
+
+
+def stage(root: Path, committed: bool = False) -> None:
+    """Assemble build/src: the configuration, book/, the notebooks and the table of their runs.
+
+    Parameters
+    ----------
+    root : Path
+        The tree.
+    committed : bool
+        Take the notebooks with the outputs they were committed with, not those of the last run.
+
+    Raises
+    ------
+    ValueError
+        When a notebook has not been run.
+    """
+    target = root / SOURCE
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "notebooks").mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, target / name)
+    shutil.copytree(root / "book", target / "book")
+    records = {}
+    for path in chapters(root):
+        source = path if committed else root / EXECUTED / path.name
+        if not source.exists():
+            raise ValueError(f"{path.stem} has not been run: python -m strflab.book run {path.stem}")
+        nb = notebooks.read(source)
+        records[path.stem] = notebooks.record(nb)
+        notebooks.write(target / "notebooks" / path.name, nb)
+    (target / TABLE).write_text(runs_table(records), "utf8")
+
+
+def runs_table(records: dict[str, dict]) -> str:
+    """Markdown of the table of runs: a row a notebook, then the versions of the packages.
+
+    Examples
+    --------
+    >>> print(runs_table({"one": {}}).splitlines()[-1])
+    | {doc}`/notebooks/one` | not recorded |  |  |  |  |  |
+    """
+    head = ("Notebook", "Data", "Profile", "Device", "Seconds", "Date", "Commit")
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    used: dict[str, list[str]] = {}
+    for name, record in records.items():
+        row = [f"{{doc}}`/notebooks/{name}`"]
+        if record:
+            data = ", ".join(ds["name"] for ds in record["datasets"]) or "none"
+            row += [f"{data} (stored result)" if record.get("stored") else data]
+            row += [record["profile"], record["device"], f"{record['seconds']:.0f}", record["date"]]
+            row += [f"`{record['commit']}`" if record["commit"] else "unknown"]
+            text = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+            used.setdefault(text, []).append(name)
+        else:
+            row += ["not recorded", "", "", "", "", ""]
+        lines.append(f"| {' | '.join(row)} |")
+    for text, names in used.items():
+        which = "" if len(used) == 1 else f" of {', '.join(names)}"
+        lines += ["", f"Versions{which}: {text}."]
+    return "\n".join(lines) + "\n"
+
+
+def build(root: Path) -> int:
+    """Build build/html from build/src, every warning an error; return Sphinx's exit status."""
+    out = root / "build" / "jb"
+    shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]
+    command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--all", "-q"]
+    status = subprocess.call(command, stdout=subprocess.DEVNULL)  # warnings come on stderr
+    if status == 0:
+        html = root / HTML
+        shutil.rmtree(html, ignore_errors=True)
+        shutil.copytree(out / "_build" / "html", html)
+        _prune_mathjax(html / "_static" / "mathjax")
+        _drop_preloads(html)
+        print(f"the book is in {html / 'index.html'}")
+    return status
+
+
+def _prune_mathjax(folder: Path) -> None:
+    """Keep the one component and the fonts that the pages load: the rest is three quarters of the site."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "tex-chtml.js" and "woff-v2" not in path.parts:
+            path.unlink()
+
+
+def _drop_preloads(html: Path) -> None:
+    """Remove the early loading of fonts, which a browser refuses, and reports, on a page opened from disk."""
+    for path in html.rglob("*.html"):
+        text = path.read_text("utf8")
+        path.write_text(re.sub(r'<link rel="preload" as="font"[^>]*>\s*', "", text), "utf8")

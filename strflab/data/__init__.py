@@ -1,0 +1,164 @@
+"""Recordings and simulated populations, all as one container, `NeuralDataset`.
+
+>>> from strflab import data
+>>> ds = data.load("simulated", n_neurons=2, n_clips=3)
+>>> ds.n_neurons, ds.n_clips, ds.dt_ms
+(2, 3, 5.0)
+
+Recordings are looked for in $STRFLAB_DATA, then in the user's cache, then fetched: see `strflab.data.fetch`.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from strflab.data import fetch, ns1, simulate, zebra_finch
+from strflab.data.dataset import Batch, NeuralDataset
+from strflab.data.fetch import RecordingUnavailable
+
+__all__ = ["Batch", "NeuralDataset", "RecordingUnavailable", "available", "is_here", "load", "load_or_simulate"]
+
+
+@dataclass(frozen=True)
+class _Source:
+    load: Callable[..., NeuralDataset]
+    what: str
+    size: str
+    licence: str
+    citation: str
+    remote: fetch.Remote | None = None
+    stand_in: Callable[..., NeuralDataset] | None = None
+
+
+_SOURCES = {
+    "zebra_finch": _Source(
+        zebra_finch.load,
+        zebra_finch.WHAT,
+        "2.5 MB",
+        zebra_finch.LICENCE,
+        zebra_finch.CITATION,
+        zebra_finch.REMOTE,
+        zebra_finch.stand_in,
+    ),
+    "ns1": _Source(
+        ns1.load, ns1.WHAT, "155 MB to fetch, 100 MB kept", ns1.LICENCE, ns1.CITATION, ns1.REMOTE, ns1.stand_in
+    ),
+    "simulated": _Source(
+        simulate.simulate,
+        "neurons with known receptive fields and nonlinearities, synthetic sound",
+        "nothing to fetch",
+        simulate.LICENCE,
+        simulate.CITATION,
+    ),
+}
+
+
+class Table(list[dict[str, str]]):
+    """A list of records, all with the same keys, that prints as a table."""
+
+    def __repr__(self) -> str:
+        return "\n\n".join("\n".join(f"{key:<9} {value}" for key, value in row.items()) for row in self)
+
+    def _repr_html_(self) -> str:
+        def cells(tag: str, values: Any) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(str(v))}</{tag}>" for v in values) + "</tr>"
+
+        head = cells("th", self[0]) if self else ""
+        return f"<table><thead>{head}</thead><tbody>{''.join(cells('td', r.values()) for r in self)}</tbody></table>"
+
+
+def available() -> Table:
+    """Return what `load` knows: name, what, size, licence, citation, and whether it is on this machine.
+
+    >>> [row["name"] for row in available()]
+    ['zebra_finch', 'ns1', 'simulated']
+    """
+    return Table(
+        {
+            "name": name,
+            "what": source.what,
+            "size": source.size,
+            "licence": source.licence,
+            "citation": source.citation,
+            "here": "yes" if is_here(name) else "no",
+        }
+        for name, source in _SOURCES.items()
+    )
+
+
+def is_here(name: str) -> bool:
+    """Return whether `load(name)` needs no network.
+
+    >>> is_here("simulated")
+    True
+    """
+    source = _source(name)
+    parsed = name == "ns1" and ns1.parsed_path().is_file()
+    return source.remote is None or parsed or fetch.locate(name, source.remote.hashes) is not None
+
+
+def load(name: str, **options: Any) -> NeuralDataset:
+    """Return a recording or a simulated set, fetching the recording if it is not here.
+
+    Parameters
+    ----------
+    name : {"zebra_finch", "ns1", "simulated"}
+    **options
+        Those of `zebra_finch.load` (dt_ms, spectrogram), `ns1.load` (units) or `simulate.simulate`.
+
+    Raises
+    ------
+    RecordingUnavailable
+        If the recording is neither here nor to be had; the message says what to do.
+    ValueError
+        If the name or an option is unknown or wrong.
+
+    >>> load("simulated", n_neurons=1, n_clips=1).responses[0].shape
+    torch.Size([1, 10, 1000])
+    """
+    source = _source(name)
+    allowed = list(inspect.signature(source.load).parameters)
+    if unknown := [option for option in options if option not in allowed]:
+        raise ValueError(f"{unknown[0]!r} is not an option of {name!r}: use {', '.join(allowed)}")
+    return source.load(**options)
+
+
+def load_or_simulate(name: str, **options: Any) -> NeuralDataset:
+    """Return a recording, or, if it cannot be had, a simulated set of its shape under a visible banner.
+
+    Parameters and errors are those of `load`, less RecordingUnavailable. The name of the set says which it is.
+    """
+    try:
+        return load(name, **options)
+    except RecordingUnavailable as error:
+        stand_in = _source(name).stand_in
+        if stand_in is None:
+            raise
+        _show_banner(name, str(error))
+        return stand_in(**options)
+
+
+def _source(name: str) -> _Source:
+    if name not in _SOURCES:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(map(repr, _SOURCES))}")
+    return _SOURCES[name]
+
+
+def _show_banner(name: str, why: str) -> None:
+    """Say that what follows is simulated: as a box in a notebook, as a warning elsewhere."""
+    heading = f"SIMULATED DATA, not the recording {name!r}: what follows says nothing about real neurons."
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        from IPython.display import HTML, display
+
+        if getattr(shell, "kernel", None) is not None:
+            style = "border:3px solid #b00;padding:0.6em 1em;margin:0.6em 0;color:#600;background:#fff4f0"
+            box = f'<div role="note" style="{style}"><b>{html.escape(heading)}</b><br>{html.escape(why)}</div>'
+            display(HTML(box))
+            return
+    warnings.warn(f"{heading} {why}", stacklevel=3)

@@ -1,0 +1,208 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from strflab import data, metrics, models
+from strflab.fitting import Diverged, Recipe, _Clips, fit, poisson_loss
+
+
+def made_up(n_clips=4, n_neurons=3, n_bands=6, n_repeats=4, lengths=(40, 60, 50, 60), seed=0):
+    """Noise heard by a linear population: a data set whose clips differ in length."""
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(n_neurons, n_bands))
+    stimuli = [rng.normal(size=(n_bands, lengths[k % len(lengths)])) for k in range(n_clips)]
+    rates = [weight @ x + 5 for x in stimuli]
+    responses = [r[:, None] + rng.normal(size=(n_neurons, n_repeats, r.shape[-1])) for r in rates]
+    return data.NeuralDataset(
+        stimuli=stimuli, responses=responses, dt_ms=5.0, frequencies=np.geomspace(500, 8000, n_bands)
+    )
+
+
+def linear(ds, n_lags=1, seed=0):
+    torch.manual_seed(seed)
+    return models.Linear(ds.n_bands, n_lags, ds.n_neurons)
+
+
+def test_linear_model_is_recovered():
+    ds = data.load("simulated", model="linear", n_neurons=4, n_clips=12, seconds=4.0, seed=1)
+    n_lags = ds.truth.strfs.shape[-1]
+    recipe = Recipe(learning_rate=3e-3, epochs=60, batch_size=2)
+    train, validation = ds.select(clips=range(10)), ds.select(clips=[10, 11])
+    run = fit(linear(ds, n_lags), train, validation, recipe, progress=False)
+    assert np.nanmean(run.scores) > 0.9
+
+
+def test_best_weights_are_returned_not_the_last():
+    ds = made_up()
+    recipe = Recipe(learning_rate=0.5, epochs=30, patience=30, batch_size=1)  # steps far too long: scores jump about
+    run = fit(linear(ds), ds.select(clips=[0, 1]), ds.select(clips=[2, 3]), recipe, progress=False)
+    scores = [record["score"] for record in run.history]
+    assert scores[-1] < max(scores)
+    assert run.best_epoch == 1 + int(np.argmax(scores))
+    held_out = ds.select(clips=[2, 3])
+    batch = held_out.batch()
+    with torch.no_grad():
+        again = metrics.normalized_corrcoef(run.model(batch[0]), batch[1])
+    np.testing.assert_allclose(run.scores, again, rtol=1e-4)
+    assert max(scores) == pytest.approx(float(np.mean(run.scores)))
+
+
+def test_patience_stops():
+    ds = made_up()
+    recipe = Recipe(learning_rate=1e-12, epochs=50, patience=3, monitor="loss")
+    run = fit(linear(ds), ds, recipe=recipe, progress=False)
+    assert len(run.history) < 50
+
+
+class Explodes(nn.Module):
+    """Predicts well for three epochs of one step, then answers with NaN."""
+
+    def __init__(self, ds):
+        super().__init__()
+        self.inner, self.calls = linear(ds), 0
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+        return self.inner(x) * (math.nan if self.calls > 3 else 1.0)
+
+
+def test_nan_is_reported_and_the_best_weights_are_kept():
+    ds = made_up()
+    model, seen = Explodes(ds), []
+    with pytest.raises(Diverged, match=r"epoch 4.*learning_rate"):
+        fit(
+            model,
+            ds,
+            recipe=Recipe(epochs=10, batch_size=9),
+            progress=False,
+            callback=lambda record: seen.append(record),
+        )
+    assert len(seen) == 3
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_same_seed_same_weights_and_the_global_state_is_left_alone():
+    ds = made_up()
+    runs = [fit(linear(ds), ds, recipe=Recipe(epochs=5, batch_size=1, seed=s), progress=False) for s in (3, 3, 4)]
+    weights = [run.model.STRF_weight() for run in runs]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    state = torch.random.get_rng_state()
+    fit(runs[0].model, ds, recipe=Recipe(epochs=1), progress=False)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_gradient_on_the_psth_is_the_gradient_on_single_trials():
+    ds = made_up()
+    responses = [r.clone() for r in ds.responses]
+    responses[0][:, 2:] = math.nan  # two repeats of the first clip only
+    responses[1][0, :, 10:20] = math.nan  # frames that one neuron lacks
+    uneven = data.NeuralDataset(stimuli=ds.stimuli, responses=responses, dt_ms=5.0, frequencies=ds.frequencies)
+    model = linear(ds)
+    clips = _Clips(model, uneven, torch.device("cpu"), "mse")
+    clips.loss(model(clips.x), clips.y, clips.weight).backward()
+    ours = model.readout.strf.kernel.weight.grad.clone()
+
+    model.zero_grad()
+    trials = 0.0
+    for n in range(ds.n_neurons):  # each neuron's trials are averaged, each heard frame of a neuron counts alike
+        errors, heard = [], 0
+        for x, y in zip(uneven.stimuli, uneven.responses, strict=True):
+            error = (model(x[None, None])[0, n] - y[n]) ** 2
+            errors.append(error[torch.isfinite(y[n])])
+            heard += int(torch.isfinite(y[n]).any(0).sum())
+        trials = trials + torch.cat(errors).mean() * heard
+    total = int((clips.weight > 0).sum())
+    (trials / total).backward()
+    torch.testing.assert_close(ours, model.readout.strf.kernel.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_of_short_clips_does_not_enter_the_loss():
+    ds = made_up()
+    model = linear(ds)
+    together = _Clips(model, ds, torch.device("cpu"), "mse")
+    losses = [((model(x[None, None])[0, :, 0] - y) ** 2).sum() for x, y in zip(ds.stimuli, ds.psth, strict=True)]
+    expected = torch.stack(losses).sum() / sum(y.numel() for y in ds.psth)
+    torch.testing.assert_close(together.loss(model(together.x), together.y, together.weight), expected)
+
+
+def test_nmse_weighs_neurons_alike():
+    ds = made_up()
+    louder = data.NeuralDataset(
+        stimuli=ds.stimuli,
+        responses=[r * torch.tensor([1.0, 10.0, 100.0])[:, None, None] for r in ds.responses],
+        dt_ms=5.0,
+        frequencies=ds.frequencies,
+    )
+    clips = _Clips(linear(ds), louder, torch.device("cpu"), "nmse")
+    mean = torch.stack([torch.cat([y[n] for y in louder.psth]).mean() for n in range(3)])[None, :, None, None]
+    per_neuron = ((clips.y - mean) ** 2 * clips.weight).sum((0, 2, 3)) / (clips.weight > 0).sum((0, 2, 3))
+    torch.testing.assert_close(per_neuron, torch.ones(3), rtol=1e-4, atol=0)
+
+
+def test_poisson_loss_is_bounded_below_at_negative_rates():
+    rate = torch.linspace(-1e3, 1e3, 2001, dtype=torch.float64, requires_grad=True)
+    for spikes in (0.0, 1.0):
+        loss = poisson_loss(rate, torch.tensor(spikes))
+        (gradient,) = torch.autograd.grad(loss.sum(), rate)
+        assert torch.isfinite(loss).all()
+        assert torch.isfinite(gradient).all()
+        assert (gradient[rate < -0.01] < 0).all()  # a step downhill leads back to positive rates
+        assert loss.min() > -10
+
+
+def test_poisson_loss_is_the_likelihood_and_smooth_where_it_stops():
+    y, lowest = torch.tensor(2.0, dtype=torch.float64), 1e-4
+    p = torch.tensor([0.5, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(poisson_loss(p, y), p - y * p.log())
+    edge = torch.tensor([lowest * (1 - 1e-6), lowest * (1 + 1e-6)], dtype=torch.float64, requires_grad=True)
+    loss = poisson_loss(edge, y, lowest)
+    (slope,) = torch.autograd.grad(loss.sum(), edge)
+    torch.testing.assert_close(loss[0], loss[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(slope[0], slope[1], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("loss", ["mse", "nmse", "poisson"])
+def test_every_loss_falls(loss):
+    ds = made_up()
+    run = fit(linear(ds), ds, recipe=Recipe(loss=loss, epochs=20, learning_rate=0.03), progress=False)
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("loss", "mae"), ("learning_rate", 0.0), ("epochs", 0), ("patience", 1.5), ("monitor", "r"), ("seed", -1)],
+)
+def test_recipe_names_the_wrong_setting(option, value):
+    with pytest.raises(ValueError, match=option):
+        Recipe(**{option: value})
+
+
+def test_data_that_do_not_fit_the_model_are_refused():
+    ds = made_up()
+    with pytest.raises(ValueError, match="out_neurons=7"):
+        fit(models.Linear(ds.n_bands, 1, 7), ds)
+    with pytest.raises(ValueError, match="n_frequency_bands=9"):
+        fit(models.Linear(9, 1, ds.n_neurons), ds)
+    with pytest.raises(ValueError, match="0 clips"):
+        fit(linear(ds), ds.select(clips=[]))
+
+
+def test_neurons_without_signal_do_not_spoil_the_monitor():
+    ds = made_up()
+    responses = [r.clone() for r in ds.responses]
+    for r in responses:
+        r[0] = 0.0
+    silent = data.NeuralDataset(stimuli=ds.stimuli, responses=responses, dt_ms=5.0, frequencies=ds.frequencies)
+    run = fit(linear(ds), silent, recipe=Recipe(epochs=3), progress=False)
+    assert np.isnan(run.scores[0])
+    assert np.isfinite(run.history[-1]["score"])
+    for r in responses:
+        r[:] = 0.0
+    silent = data.NeuralDataset(stimuli=ds.stimuli, responses=responses, dt_ms=5.0, frequencies=ds.frequencies)
+    with pytest.raises(Diverged, match="signal power"):
+        fit(linear(ds), silent, recipe=Recipe(epochs=3), progress=False)

@@ -335,6 +335,6 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _progress_bar(total: int, visible: bool) -> Any:
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     return tqdm(total=total, disable=not visible, unit="epoch")

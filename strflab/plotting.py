@@ -59,6 +59,7 @@ def strf(
     frequencies: ArrayLike | None = None,
     vmax: float | None = None,
     labels: bool = True,
+    first_lag: float = 0.0,
 ) -> QuadMesh:
     """Draw one receptive field.
 
@@ -70,10 +71,11 @@ def strf(
     frequencies : (F,) centre frequencies, Hz; None: the axis shows the band's number
     vmax : the colours span -vmax to vmax; None: the field's largest absolute weight
     labels : write the axes' names
+    first_lag : lag of the last tap, ms; negative if the field goes on beyond the present
     """
     field = _matrix("field", field)
     limit = float(np.abs(field).max()) if vmax is None else vmax
-    lags = (np.arange(field.shape[1] + 1) - 0.5) * dt_ms
+    lags = first_lag + (np.arange(field.shape[1] + 1) - 0.5) * dt_ms
     bands = band_edges(frequencies, len(field))
     mesh = ax.pcolormesh(
         lags, bands, field[:, ::-1], cmap=DIVERGING, vmin=-limit or -1, vmax=limit or 1, rasterized=True

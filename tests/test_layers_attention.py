@@ -24,16 +24,17 @@ def dense_attention(q, k, v, window=None):
     return scores.softmax(-1) @ v
 
 
-def silent(k, n):
-    return torch.cat([k.new_zeros(len(k), n, k.shape[2]), k], 1)
-
-
 @pytest.mark.parametrize("n_frames", [1, 7, 32, 33, 100, 257])
 @pytest.mark.parametrize("window", [1, 2, 5, 32, 150, 400])
 def test_window_is_the_dense_mask(n_frames, window):
     q, k, v = torch.randn(3, 2, n_frames, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    y = causal_attention(q, silent(k, window - 1), silent(v, window - 1), window)
-    assert torch.allclose(y, dense_attention(q, k, v, window), atol=1e-12)
+    expected = dense_attention(q, k, v, window)
+    assert torch.allclose(causal_attention(q, k, v, window), expected, atol=1e-12)
+    part = n_frames // 2  # the queries of the second half alone
+    assert torch.allclose(causal_attention(q[:, part:], k, v, window), expected[:, part:], atol=1e-12)
+    first = max(0, part - window + 1)  # and all that they can see
+    late = causal_attention(q[:, part:], k[:, first:], v[:, first:], window)
+    assert torch.allclose(late, expected[:, part:], atol=1e-12)
 
 
 def test_the_whole_past_is_the_dense_mask():
@@ -44,9 +45,8 @@ def test_the_whole_past_is_the_dense_mask():
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_gradients(window):
-    past = 0 if window is None else window - 1
-    x = torch.randn(3, 1, 6 + past, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    q, k, v = x[0, :, past:], x[1], x[2]
+    x = torch.randn(3, 1, 9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q, k, v = x[0, :, 3:], x[1], x[2]
     assert torch.autograd.gradcheck(
         lambda *x: causal_attention(*x, window), [z.clone().requires_grad_() for z in (q, k, v)]
     )

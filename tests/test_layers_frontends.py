@@ -95,7 +95,7 @@ def test_rahman2020_is_its_formula(compression):
 def test_logmel_is_its_formula():
     x = noise(4000, 1)
     front = LogMel(10, RATE, window_ms=16.0, low_hz=200.0, high_hz=3800.0)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, 129) / 128)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, 129) / 129)
     spectrum = np.abs(np.fft.rfft(frames_of(x[0, 0].numpy(), np.arange(40, 4001, 40), 128) * window, 256)) ** 2
     mel = np.linspace(*(2595 * np.log10(1 + np.array([200, 3800]) / 700)), 12)
     edges, bins = 700 * (10 ** (mel / 2595) - 1), np.fft.rfftfreq(256, 1 / RATE)
@@ -127,10 +127,10 @@ def test_gammatone_bands_are_one_erb_number_apart_and_loud_at_their_centre():
     f = front.frequencies[-1].item()
     assert f + 24.7 * (1 + 0.00437 * f) / 2 == pytest.approx(RATE / 2, rel=1e-5)
     t = torch.arange(8000) / RATE
-    for band in (0, 4, 9):
+    for band in (0, 4, 8):
         level = front(torch.sin(2 * math.pi * front.frequencies[band] * t)[None, None])[0, 0, :, -1]
         assert level.argmax() == band
-        assert level[band].item() == pytest.approx(0, abs=0.1)
+        assert level[band].item() == pytest.approx(0, abs=1e-3)
 
 
 def test_sincnet_filters_are_scipys():
@@ -170,7 +170,7 @@ def test_leaf_is_its_formula():
 def test_leaf_starts_as_a_mel_filterbank():
     front = LEAF(20, RATE)
     gain = torch.fft.rfft(front.responses().chunk(2)[0], RATE).abs()  # a bin a Hz
-    assert (gain.argmax(1) - front.frequencies).abs().max() < 2
+    assert (gain.argmax(1) - front.frequencies)[:-1].abs().max() < 1
     edges = front.frequencies
     overlap = gain[10, edges[9:12].round().long()] / gain[10].max()
     assert overlap[1] > 0.99
@@ -209,18 +209,19 @@ def test_stream_is_the_whole(name, rate):
 
 @pytest.mark.parametrize("name", FRONTENDS)
 @pytest.mark.parametrize("rate", [8000, 8820])
-def test_a_frame_hears_its_last_sample_and_none_after(name, rate):
+def test_a_frame_hears_up_to_its_end_and_no_further(name, rate):
     front = frontend(name, rate).double()
     x = noise(3000, 1).double()
     samples_per_frame = round(rate * 0.005) if name in ("ns1", "rahman2020") else rate * 0.005
     y = front(x)
     assert y.shape[-1] == int(3000 / samples_per_frame)
     for t in (30, 37, 50):
+        # a gammatone is silent at lag 0 and a maximum need not be the newest sample: eight samples
         end = math.floor((t + 1) * samples_per_frame + 1e-6)
         later = x.clone()
         later[..., end:] += 1
         assert torch.allclose(front(later)[..., : t + 1], y[..., : t + 1], atol=1e-9)
-        later[..., end - 1] += 1
+        later[..., end - 8 : end] += 10
         assert (front(later)[..., t] - y[..., t]).abs().max() > 1e-9
 
 
@@ -331,14 +332,18 @@ def test_ways_to_ask_for_one():
     ("make", "arguments", "names"),
     [
         (LogMel, {"n_bands": 0}, "n_bands=0"),
-        (LogMel, {"n_bands": 500}, "n_bands=500"),
+        (LogMel, {"n_bands": 2000}, "n_bands=2000"),
         (LogMel, {"sample_rate": -1}, "sample_rate=-1"),
         (LogMel, {"dt_ms": 0.01}, "dt_ms=0.01"),
         (LogMel, {"window_ms": 1.0}, "window_ms=1.0"),
         (LogMel, {"low_hz": 30_000}, "low_hz=30000"),
         (LogMel, {"high_hz": 30_000}, "high_hz=30000"),
         (LogMel, {"floor_db": math.nan}, "floor_db=nan"),
+        (LogMel, {"floor_db": -1e6}, "floor_db=-1000000.0"),
+        (LogMel, {"window_ms": 1e9}, "window_ms=1000000000.0"),
+        (Gammatone, {"low_hz": 24_000}, "low_hz=24000"),
         (Gammatone, {"low_hz": 0}, "low_hz=0"),
+        (Gammatone, {"sample_rate": 20, "dt_ms": 100}, "high_hz="),
         (Gammatone, {"exponent": 0}, "exponent=0"),
         (NS1Cochleagram, {"std": 0}, "std=0"),
         (NS1Cochleagram, {"sample_rate": 32_000}, "high_hz=22627"),
@@ -350,6 +355,7 @@ def test_ways_to_ask_for_one():
         (Rahman2020Cochleagram, {"compression": "log", "floors_db": [0, 1]}, "floors_db"),
         (Rahman2020Cochleagram, {"compression": "log1plus", "gain": 1.0}, "gain=1.0"),
         (Rahman2020Cochleagram, {"floors_db": -70.0}, "floors_db=-70.0"),
+        (Rahman2020Cochleagram, {"floors_db": [-1e4]}, "floors_db=-10000.0"),
         (SincNet, {"kernel_ms": 0}, "kernel_ms=0"),
         (SincNet, {"min_low_hz": 200.0}, "min_low_hz=200.0"),
         (LEAF, {"root": 0.5}, "root=0.5"),

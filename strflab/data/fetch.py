@@ -121,7 +121,7 @@ def fetch(remote: Remote) -> Path:
     address = next(iter([*remote.files.values(), *remote.archives.values()]))
     if not _reachable(address):
         raise unavailable(remote, f"{address} does not answer")
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     try:
         for path in tqdm(sorted(missing.keys() & remote.files.keys()), desc=f"fetching {remote.name}", unit="file"):
@@ -248,7 +248,7 @@ def _safe_members(zipped: zipfile.ZipFile, archive: Path, max_bytes: int) -> dic
 def _resume(url: str, part: Path) -> None:
     """Download `url` to `part`, from where it stopped if the server still has the same file."""
     import requests
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     stamp = part.with_name(part.name + ".etag")
     start = part.stat().st_size if part.is_file() and stamp.is_file() else 0

@@ -23,15 +23,27 @@ from strflab.layers.frontends import (
     SincNet,
     make_frontend,
 )
+from strflab.layers.lmu import LMU
+from strflab.layers.local import LocallyConnected1d
+from strflab.layers.mamba import Mamba
 from strflab.layers.norm import CausalLayerNorm
 from strflab.layers.population import ChannelWeights, TemporalFIR, ThresholdReLU
 from strflab.layers.prefilters import AdapTrans, ICAdaptation, Prefilter, make_prefiltering
 from strflab.layers.readouts import LinearReadout, STRFReadout
+from strflab.layers.recurrent import GRU, LSTM, RNN, Backbone, Recurrence, make_backbone
+from strflab.layers.s4 import S4, S4D
 from strflab.layers.strf import CausalSTRFConv, FullSTRF, ParametricSTRF, SeparableSTRF, STRFKernel
 
 __all__ = [
+    "GRU",
     "LEAF",
+    "LMU",
+    "LSTM",
+    "RNN",
+    "S4",
+    "S4D",
     "AdapTrans",
+    "Backbone",
     "CausalConv2dStack",
     "CausalLayer",
     "CausalLayerNorm",
@@ -46,7 +58,9 @@ __all__ = [
     "ICAdaptation",
     "LearnableExponentialDecay",
     "LinearReadout",
+    "LocallyConnected1d",
     "LogMel",
+    "Mamba",
     "NS1Cochleagram",
     "NeuronActivation",
     "ParametricDoubleExponential",
@@ -56,6 +70,7 @@ __all__ = [
     "Pointwise",
     "Prefilter",
     "Rahman2020Cochleagram",
+    "Recurrence",
     "STRFKernel",
     "STRFReadout",
     "SeparableSTRF",
@@ -66,6 +81,7 @@ __all__ = [
     "causal_attention",
     "exponential_scan",
     "make_activation",
+    "make_backbone",
     "make_frontend",
     "make_prefiltering",
 ]

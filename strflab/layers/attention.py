@@ -25,9 +25,7 @@ SHORTEST_BLOCK = 32  # frames
 LONGEST_WAVE = 10_000.0  # of the positions' sinusoids, in units of 2 pi frames
 
 
-def causal_attention(
-    q: Tensor, k: Tensor, v: Tensor, window: int | None = None, n_heard: Tensor | None = None
-) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
     """Return what each query reads from the frames up to its own, (N, T, d); N counts clips and heads.
 
     A frame that is not finite spoils the queries that see it and no others.
@@ -36,17 +34,21 @@ def causal_attention(
     ----------
     q : (N, T, d)
     k, v : (N, P + T, d) the frames of `q` behind P frames of the past
-    window : None, or W: a query sees its own frame and the W - 1 before; P must then be W - 1
-    n_heard : with a window, how many of the P past frames are real; None: none
+    window : None, or W: a query sees its own frame and the W - 1 before
     """
     bad = ~(k.detach().sum(-1) + v.detach().sum(-1)).isfinite()  # (N, P + T)
     # a weight of zero does not silence NaN, so it is taken out here and given back to those who see it
     k, v = (x.masked_fill(bad.unsqueeze(-1), 0) for x in (k, v))
+    n_frames, n_past = q.shape[1], k.shape[1] - q.shape[1]
     n_bad = F.pad(bad.cumsum(-1), (1, 0))  # (N, P + T + 1), before each frame
-    if window is None:
-        y, n_seen = _over_all(q, k, v), n_bad[:, 1 + k.shape[1] - q.shape[1] :]
+    n_seen = n_bad[:, 1 + n_past :]
+    tracing = torch.compiler.is_compiling()  # a traced number of frames is a symbol, on which nothing may depend
+    if window is None or (not tracing and window >= n_past + n_frames):
+        y = _over_all(q, k, v)
     else:
-        y, n_seen = _over_window(q, k, v, window, n_heard), n_bad[:, window:] - n_bad[:, :-window]
+        y = _over_window(q, k, v, window, tracing)
+        oldest = torch.arange(n_frames, device=q.device) + n_past + 1 - window
+        n_seen = n_seen - n_bad[:, oldest.clamp(min=0)]
     return y.masked_fill((n_seen > 0).unsqueeze(-1), torch.nan)
 
 
@@ -54,27 +56,28 @@ def _over_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     n_frames, n_keys = q.shape[1], k.shape[1]
     visible = None
     if n_keys != n_frames:
-        keys, queries = torch.arange(n_keys, device=q.device), torch.arange(n_frames, device=q.device)
-        visible = keys <= queries[:, None] + n_keys - n_frames
+        key, query = torch.arange(n_keys, device=q.device), torch.arange(n_frames, device=q.device)
+        visible = key <= query[:, None] + n_keys - n_frames
     return _attend(q[None], k[None], v[None], visible)[0]
 
 
-def _over_window(q: Tensor, k: Tensor, v: Tensor, window: int, n_heard: Tensor | None) -> Tensor:
-    n_frames, n_past = q.shape[1], window - 1
-    tracing = torch.compiler.is_compiling()  # a traced number of frames is a symbol, on which nothing may depend
+def _over_window(q: Tensor, k: Tensor, v: Tensor, window: int, tracing: bool) -> Tensor:
+    n_frames, n_keys = q.shape[1], k.shape[1]
     size = max(SHORTEST_BLOCK, window // 4)
     if not tracing:
         size = max(1, min(size, n_frames))
     n_blocks = n_frames // size + 2 if tracing else -(-n_frames // size)
-    queries, keys = torch.arange(size, device=q.device), torch.arange(n_past + size, device=q.device)
-    first = size * torch.arange(n_blocks, device=q.device)[:, None]  # of each block
+    query = torch.arange(size * n_blocks, device=q.device).view(n_blocks, size)
+    key = query[:, :1] + torch.arange(
+        1 - window, size, device=q.device
+    )  # (n_blocks, W - 1 + size), from the first query
 
-    in_window = (keys >= queries[:, None]) & (keys - queries[:, None] < window)  # (size, P + size)
-    n_silent = n_past if n_heard is None else n_past - n_heard
-    visible = in_window & (first + keys >= n_silent)[:, None]  # (n_blocks, size, P + size)
-    # what lies behind the last frame is read by no query that is kept: any frame may stand for it
-    q = q[:, (first + queries).clamp(max=n_frames - 1)]  # (N, n_blocks, size, d)
-    k, v = (x[:, (first + keys).clamp(max=n_past + n_frames - 1)] for x in (k, v))
+    lag = query.unsqueeze(2) - key.unsqueeze(1)
+    key = key + n_keys - n_frames
+    visible = (lag >= 0) & (lag < window) & (key >= 0).unsqueeze(1)  # (n_blocks, size, W - 1 + size)
+    # where there is no such frame any may stand for it: its key is masked, its query's answer is dropped
+    q = q[:, query.clamp(max=n_frames - 1)]  # (N, n_blocks, size, d)
+    k, v = (x[:, key.clamp(0, n_keys - 1)] for x in (k, v))
     y = _attend(q, k, v, visible[None])
     if not tracing:
         return y.flatten(1, 2)[:, :n_frames]
@@ -131,26 +134,28 @@ class CausalSelfAttention(CausalLayer):
         return float("inf") if self.context_window is None else self.context_window
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stream(x)[0]
+        return self._attend(x, None)[0]
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        y, (k, v, n_heard) = self._attend(x, state)
+        if self.context_window is not None:
+            first = max(0, k.shape[1] - self.context_window + 1)
+            k, v = k[:, first:], v[:, first:]
+        return y, (k, v, n_heard)
+
+    def _attend(self, x: Tensor, state: Any) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """The answer, all keys and values, and the number of frames heard."""
         n_clips, n_frames = x.shape[:2]
-        n_past = 0 if self.context_window is None else self.context_window - 1
         qkv = self.in_proj(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.flatten(1, 2)  # (B h, T, d)
-        if state is None:
-            silence = k.new_zeros(len(k), n_past, k.shape[2])
-            state = silence, silence, torch.zeros((), dtype=torch.int64, device=x.device)
-        past_k, past_v, n_heard = state
+        n_heard = torch.zeros((), dtype=torch.int64, device=x.device) if state is None else state[2]
         if self.rotary:
             angle = position_angles(n_heard, n_frames, k.shape[2])
             q, k = _rotate(q, angle), _rotate(k, angle)
-        k, v = torch.cat([past_k, k], 1), torch.cat([past_v, v], 1)
-        y = causal_attention(q, k, v, self.context_window, n_heard)
-        y = self.out_proj(y.unflatten(0, (n_clips, self.n_heads)).transpose(1, 2).flatten(2))
-        if self.context_window is not None:
-            k, v = k[:, n_frames:], v[:, n_frames:]
-        return y, (k, v, n_heard + n_frames)
+        if state is not None:
+            k, v = torch.cat([state[0], k], 1), torch.cat([state[1], v], 1)
+        y = causal_attention(q, k, v, self.context_window).unflatten(0, (n_clips, self.n_heads))
+        return self.out_proj(y.transpose(1, 2).flatten(2)), (k, v, n_heard + n_frames)
 
 
 class SinusoidalPosition(CausalLayer):

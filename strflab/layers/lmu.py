@@ -56,11 +56,9 @@ class LMU(Backbone):
         self.e_x = nn.Parameter(_lecun_uniform(self.size))
         self.e_h = nn.Parameter(_lecun_uniform(self.size))
         self.e_m = nn.Parameter(torch.zeros(self.memory_size))
-        for name, n_in in (("W_x", self.size), ("W_h", self.size), ("W_m", self.memory_size)):
-            self.register_parameter(name, nn.Parameter(nn.init.xavier_normal_(torch.empty(self.size, n_in))))
-        self.W_x: nn.Parameter
-        self.W_h: nn.Parameter
-        self.W_m: nn.Parameter
+        self.W_x = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.size, self.size)))
+        self.W_h = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.size, self.size)))
+        self.W_m = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.size, self.memory_size)))
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         with torch.autocast(x.device.type, enabled=False):  # a memory rounded at every frame would drift

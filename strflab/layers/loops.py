@@ -72,7 +72,7 @@ def hand_written(
             torch.autograd.function.once_differentiable(lambda ctx, *g: gradients(backward, ctx, *g))
         ),
     }
-    function = type(name, (torch.autograd.Function,), methods)
+    function: Any = type(name, (torch.autograd.Function,), methods)
 
     def call(*inputs: Any) -> Any:
         # the operator's first call imports torch's compiler, a second that eager use should not pay

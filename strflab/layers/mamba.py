@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from mambapy.mamba import MambaBlock, MambaConfig
 from torch import Tensor
 
-from strflab.layers.causal import with_past
 from strflab.layers.loops import frame_by_frame, hand_written, loop
 from strflab.layers.recurrent import Backbone
 from strflab.validation import integer
@@ -43,12 +42,12 @@ class Mamba(Backbone):
 
     def __init__(self, size: int, state_size: int = 16, expand: int = 2, kernel_size: int = 4):
         super().__init__(size)
-        self.kernel_size = integer("kernel_size", kernel_size)
+        self.kernel_size = integer("kernel_size", kernel_size, maximum=4096)
         config = MambaConfig(
             d_model=self.size,
             n_layers=1,
-            d_state=integer("state_size", state_size),
-            expand_factor=integer("expand", expand),
+            d_state=integer("state_size", state_size, maximum=4096),
+            expand_factor=integer("expand", expand, maximum=64),
             d_conv=self.kernel_size,
         )
         self.block = MambaBlock(config)
@@ -57,19 +56,28 @@ class Mamba(Backbone):
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         block = self.block
         past, h = (None, None) if state is None else state
-        u, gate = block.in_proj(x).chunk(2, -1)  # (B, T, E)
-        u, past = with_past(u.transpose(1, 2), self.kernel_size - 1, past)
-        u = F.silu(F.conv1d(u, block.conv1d.weight, block.conv1d.bias, groups=u.shape[1])).transpose(1, 2)
+        u, gate = block.in_proj(x.transpose(0, 1)).chunk(2, -1)  # (T, B, E)
+        u, past = self._convolve(u, past)
+        u = F.silu(u)
         low, B, C = block.x_proj(u).split(self.split, -1)
         delta = F.softplus(block.dt_proj(low))
         with torch.autocast(x.device.type, enabled=False):  # the states keep the precision of the weights
             A = -torch.exp(block.A_log)
-            u, delta, B, C = (v.to(A.dtype).transpose(0, 1) for v in (u, delta, B, C))  # (T, B, E or N)
-            if h is None:
-                h = A.new_zeros(x.shape[0], *A.shape)
-            y, h = selective_scan(u, delta, A, B, C, h)
-            y = (y + block.D * u).transpose(0, 1)
-        return block.out_proj(y * F.silu(gate)), (past, h)
+            u, delta, B, C = (v.to(A.dtype) for v in (u, delta, B, C))
+            y, h = selective_scan(u, delta, A, B, C, A.new_zeros(x.shape[0], *A.shape) if h is None else h)
+            y = y + block.D * u
+        return block.out_proj(y * F.silu(gate)).transpose(0, 1), (past, h)
+
+    def _convolve(self, u: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The convolution of each channel of u (T, B, E) with its own kernel, and the frames to remember."""
+        weight, y = self.block.conv1d.weight.squeeze(1), self.block.conv1d.bias  # (E, K) and (E,)
+        n_frames = u.shape[0]
+        if past is None:
+            past = u.new_zeros(self.kernel_size - 1, *u.shape[1:])
+        u = torch.cat([past, u])
+        for k in range(self.kernel_size):
+            y = y + weight[:, k] * u[k : k + n_frames]
+        return y, u[n_frames:]
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -78,13 +78,12 @@ class _Gated(Backbone):
     def __init__(self, size: int):
         super().__init__(size)
         bound, width = 1 / math.sqrt(self.size), self.n_gates * self.size
-        shapes = {"weight_ih": (width, self.size), "weight_hh": (width, self.size), "bias_ih": width, "bias_hh": width}
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
-        self.weight_ih: nn.Parameter
-        self.weight_hh: nn.Parameter
-        self.bias_ih: nn.Parameter
-        self.bias_hh: nn.Parameter
+        self.weight_ih = nn.Parameter(torch.empty(width, self.size))
+        self.weight_hh = nn.Parameter(torch.empty(width, self.size))
+        self.bias_ih = nn.Parameter(torch.empty(width))
+        self.bias_hh = nn.Parameter(torch.empty(width))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         with torch.autocast(x.device.type, enabled=False):  # a state rounded at every frame would drift
@@ -225,7 +224,8 @@ def make_backbone(rnn_type: Any, size: int) -> Backbone:
     from strflab.layers.mamba import Mamba
     from strflab.layers.s4 import S4, S4D
 
-    names: dict[str, type] = {c.__name__.lower(): c for c in (GRU, LSTM, RNN, LMU, Mamba, S4, S4D)} | {"vanilla": RNN}
+    classes: tuple[type, ...] = (GRU, LSTM, RNN, LMU, Mamba, S4, S4D)
+    names = {c.__name__.lower(): c for c in classes} | {"vanilla": RNN}
     spec = {"type": rnn_type} if isinstance(rnn_type, str) else rnn_type
     if isinstance(spec, dict):
         spec = {"size": size} | spec

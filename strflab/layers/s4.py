@@ -124,15 +124,15 @@ class S4(_StateSpace):
         return diagonal, column, p, delta * _solve(diagonal, column, p, b)
 
     def advance(self, discrete: Any, state: Tensor, x: Tensor) -> Tensor:
-        *inverse, b = discrete
-        return 2 * _solve(*inverse, state) - state + b * x.unsqueeze(-1)
+        diagonal, column, p, b = discrete
+        return 2 * _solve(diagonal, column, p, state) - state + b * x.unsqueeze(-1)
 
     def kernel(self, n: int) -> Tensor:
-        *inverse, b = self.discrete()
+        diagonal, column, p, b = self.discrete()
         n_states = b.shape[-1]
         eye = torch.eye(n_states, dtype=b.dtype, device=b.device)
         basis = torch.cat([eye, 1j * eye]).unsqueeze(1)  # (N, 1, N/2): a real basis of the states
-        columns = _real(2 * _solve(*inverse, basis) - basis)  # (N, H, N)
+        columns = _real(2 * _solve(diagonal, column, p, basis) - basis)  # (N, H, N)
         transition = columns.permute(1, 2, 0)  # (H, N, N)
         C = torch.view_as_complex(self.C)
         tracing = torch.compiler.is_compiling()
@@ -140,7 +140,7 @@ class S4(_StateSpace):
         n_steps = n // q + 2  # two at least: a traced program would not go from one to more
         n_bits = TRACED_BITS if tracing else (n_steps - 1).bit_length()
         within, step = power_sequence(_real(b), transition.mT, q, (q - 1).bit_length())  # (H, q, N)
-        between, _ = power_sequence(2 * _real(C.conj()), step.mT, n_steps, n_bits)  # (H, n_steps, N)
+        between, _ = power_sequence(2 * _dual(C), step.mT, n_steps, n_bits)  # (H, n_steps, N)
         return (between @ within.mT).flatten(1)[:, :n]
 
 
@@ -180,7 +180,7 @@ class S4D(_StateSpace):
         within = torch.exp(log_a.unsqueeze(1) * fine[:, None])  # (H, q, N/2)
         between = 2 * torch.view_as_complex(self.C) * b
         between = between.unsqueeze(1) * torch.exp(log_a.unsqueeze(1) * coarse[:, None])  # (H, n // q + 2, N/2)
-        return (_real(between.conj()) @ _real(within).mT).flatten(1)[:, :n]
+        return (_dual(between) @ _real(within).mT).flatten(1)[:, :n]
 
 
 def hippo_legs(n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -236,9 +236,14 @@ def _real(z: Tensor) -> Tensor:
     return torch.cat([z.real, z.imag], -1)
 
 
+def _dual(z: Tensor) -> Tensor:
+    """The row (..., N) whose product with `_real` of a state s is ``Re(z s)``."""
+    return torch.cat([z.real, -z.imag], -1)
+
+
 def _inner(x: Tensor, y: Tensor) -> Tensor:
     """Real inner product of the states x and y, (..., 1)."""
-    return (x.conj() * y).sum(-1, keepdim=True).real
+    return (x.real * y.real + x.imag * y.imag).sum(-1, keepdim=True)
 
 
 def _solve(diagonal: Tensor, column: Tensor, p: Tensor, s: Tensor) -> Tensor:

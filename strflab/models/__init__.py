@@ -9,6 +9,7 @@ from strflab.models.convnet import ConvNet1D, ConvNet2D
 from strflab.models.dnet import DNet
 from strflab.models.linear import Linear, LinearNonlinear
 from strflab.models.nrf import NetworkReceptiveField
+from strflab.models.statenet import StateNet
 from strflab.models.transformer import Transformer
 
 ZOO: dict[str, type[Model]] = {
@@ -21,6 +22,7 @@ ZOO: dict[str, type[Model]] = {
         ConvNet2D,
         ConvNet1D,
         Transformer,
+        StateNet,
     )
 }
 
@@ -32,6 +34,7 @@ __all__ = [
     "LinearNonlinear",
     "Model",
     "NetworkReceptiveField",
+    "StateNet",
     "Transformer",
     "available",
     "build",

@@ -22,6 +22,8 @@ from strflab.layers.recurrent import Recurrence, make_backbone
 from strflab.models.base import Model
 from strflab.validation import choice, integer
 
+WIDEST = 8192  # features: the weights of a backbone grow with the square
+
 
 class StateNet(Model):
     """A spectral encoder, a recurrent backbone of the same width H = hidden_channels * P, and a linear readout.
@@ -80,10 +82,12 @@ class StateNet(Model):
         if integer("kernel_size", kernel_size) > n_frequency_bands:
             raise ValueError(f"kernel_size={kernel_size!r}: must be at most n_frequency_bands, {n_frequency_bands}")
         size = n_features * ((n_frequency_bands - kernel_size) // stride + 1)
+        if size > WIDEST:
+            raise ValueError(f"hidden_channels={hidden_channels!r}: makes {size} features a frame, at most {WIDEST}")
         backbone = make_backbone(rnn_type, size)
         if isinstance(rnn_type, dict):
             # a saved dict is made into a backbone before its width is known here: save the backbone itself
-            self._arguments["rnn_type"] = backbone
+            self.__dict__["_arguments"]["rnn_type"] = backbone
         self.core: Chain = Chain(
             OrderedDict(
                 encoder=make_encoder(

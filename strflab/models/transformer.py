@@ -33,8 +33,9 @@ class Transformer(Model):
     ``embedding_dim * F / freq_patch_size``. With `context_window` time and memory are linear in the length of the sound
     and a stream runs in constant memory; without it they are quadratic and the stream's state grows with the sound.
 
-    There is no dropout: regularise by weight decay, a window or early stopping. Published fits differ in the size of
-    the layers and in a window cut out a frame at a time; the attention here runs once over the whole sound.
+    Attention runs once over the whole sound, in the form of the authors' current code. An earlier release encoded a
+    window of frames anew for every frame and averaged its tokens, with dropout and a dense layer of 32 units; that form
+    is not here. There is no dropout: regularise by weight decay, a window or early stopping.
 
     Parameters
     ----------
@@ -135,14 +136,19 @@ class PatchEncoder(CausalLayer):
         return self.patchify.kernel_size[1] - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stream(x)[0]
+        return self._frames(self.layers(self._tokens(F.pad(x, (self._n_past, 0)))))
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         past, states = state or (None, None)
         x, past = with_past(x, self._n_past, past)
-        tokens = self.patchify(x).flatten(1, 2).transpose(1, 2)  # (B, T, width)
-        tokens, states = self.layers.stream(tokens, states)
-        return tokens.transpose(1, 2).unsqueeze(2), (past, states)
+        x, states = self.layers.stream(self._tokens(x), states)
+        return self._frames(x), (past, states)
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        return self.patchify(x).flatten(1, 2).transpose(1, 2)  # (B, T, width)
+
+    def _frames(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).unsqueeze(2)  # (B, width, 1, T)
 
 
 class EncoderLayer(CausalLayer):
@@ -162,9 +168,12 @@ class EncoderLayer(CausalLayer):
         return self.attention.memory
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stream(x)[0]
+        return self._add(x, self.attention(x))
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         heard, state = self.attention.stream(x, state)
+        return self._add(x, heard), state
+
+    def _add(self, x: Tensor, heard: Tensor) -> Tensor:
         x = self.attention_norm(x + heard)
-        return self.dense_norm(x + self.contract(F.relu(self.expand(x)))), state
+        return self.dense_norm(x + self.contract(F.relu(self.expand(x))))

@@ -136,7 +136,7 @@ def _predictions(ds: NeuralDataset, n_shuffles: int, seed: int) -> dict[str, np.
         )
         for x, y in wrong
     ]
-    fitted = estimator(LN, n_lags).fit(ds)
+    fitted = rc.LinearNonlinearSTRF(estimator(RIDGE, n_lags), "sigmoid").fit(ds)
     drive = [p[0, skip:] for p in fitted.linear.predict(ds)]
     return (
         out

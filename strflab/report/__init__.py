@@ -5,7 +5,7 @@ A chapter starts with `setup`, records each number that the prose quotes with `g
 """
 
 from strflab.report.claims import Claim, Claims
-from strflab.report.display import RECORD, banner, glue, provenance
+from strflab.report.display import RECORD, banner, glue, provenance, table
 from strflab.report.run import PROFILES, Run, commit, device_name, record, setup, versions
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "provenance",
     "record",
     "setup",
+    "table",
     "versions",
 ]

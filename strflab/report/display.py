@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 from strflab.report.run import Run, record
@@ -71,6 +72,19 @@ def provenance(run: Run, *sources: Any, **more: Any) -> None:
         "\n".join(f"{name}: {text}" for name, text in rows),
         {RECORD: facts},
     )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Show a table of text.
+
+    Parameters
+    ----------
+    head : sequence of str
+        Names of the columns.
+    rows : sequence of sequences of str
+        Cells, one sequence a row; ``**text**`` is bold.
+    """
+    _display(html_table(head, rows), markdown_table(head, rows), "\n".join("  ".join(row) for row in [head, *rows]))
 
 
 def banner(text: str) -> None:

@@ -144,13 +144,18 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Commit of the checkout that strflab runs from, with "-dirty" when files differ; "" without one."""
+    """Commit of the checkout that strflab runs from, with "-dirty" when the package differs; "" without one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    # a chapter's own outputs, in results/ and notebooks/, are no difference in what made them
+    head, changes = _git(root, "rev-parse", "--short=12", "HEAD"), _git(root, "status", "--porcelain", "--", "strflab")
+    return head + ("-dirty" if head and changes else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return done.stdout.strip()

@@ -20,6 +20,9 @@ from strflab.layers.config import Configurable
 from strflab.validation import integer, number
 
 SHORTEST_TRANSFORM = 1024  # samples
+MOST_BANDS = 4096
+LONGEST_MS = 1000.0  # of a frame, a window or a filter
+FARTHEST_FLOOR_DB = 300.0  # whose power single precision still holds
 
 
 class Frontend(CausalLayer, Configurable):
@@ -39,9 +42,9 @@ class Frontend(CausalLayer, Configurable):
 
     def __init__(self, n_bands: int, sample_rate: float, dt_ms: float):
         super().__init__()
-        self.n_bands = integer("n_bands", n_bands)
-        self.sample_rate = number("sample_rate", sample_rate, above=0)
-        self.dt_ms = number("dt_ms", dt_ms, above=0)
+        self.n_bands = integer("n_bands", n_bands, 1, MOST_BANDS)
+        self.sample_rate = number("sample_rate", sample_rate, above=0, at_most=1e6)
+        self.dt_ms = number("dt_ms", dt_ms, above=0, at_most=LONGEST_MS)
         rate, dt = Fraction(self.sample_rate).limit_denominator(1000), Fraction(self.dt_ms).limit_denominator(10**6)
         self.samples_per_frame = (rate * dt / 1000).limit_denominator(10**6)
         if self.samples_per_frame < 1:
@@ -121,6 +124,11 @@ def fft_filter(x: Tensor, responses: Tensor) -> Tensor:
     blocks = windows(x, n_fft, step * torch.arange(n_blocks, device=x.device))  # (B, C, n, n_fft)
     spectrum = torch.fft.rfft(blocks) * torch.fft.rfft(responses, n_fft).unsqueeze(1)  # (B, F, n, n_fft / 2 + 1)
     return torch.fft.irfft(spectrum, n_fft)[..., n_taps - 1 :].flatten(-2)
+
+
+def level(name: str, value: Any) -> float:
+    """Return `value`, a floor in decibels."""
+    return number(name, value, at_least=-FARTHEST_FLOOR_DB, at_most=FARTHEST_FLOOR_DB)
 
 
 def decibel(power: Tensor, floor_db: float) -> Tensor:

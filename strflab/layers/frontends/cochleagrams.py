@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from strflab.layers.frontends.base import Frontend, band_range, decibel, mel_points, windows
+from strflab.layers.frontends.base import LONGEST_MS, Frontend, band_range, decibel, level, mel_points, windows
 from strflab.validation import choice, integer, number
 
 
@@ -86,10 +86,12 @@ class LogMel(ShortTimeFourier):
         floor_db: float = -80.0,
     ):
         super().__init__(n_bands, sample_rate, dt_ms)
-        self.floor_db = number("floor_db", floor_db)
+        self.floor_db = level("floor_db", floor_db)
         low, high = band_range(self.sample_rate, low_hz, high_hz)
-        n_window = round(number("window_ms", window_ms, at_least=self.dt_ms) / 1000 * self.sample_rate)
-        window = torch.hann_window(n_window + 1, periodic=False, dtype=torch.float64)[1:]
+        n_window = round(
+            number("window_ms", window_ms, at_least=self.dt_ms, at_most=LONGEST_MS) / 1000 * self.sample_rate
+        )
+        window = torch.hann_window(n_window + 2, periodic=False, dtype=torch.float64)[1:-1]
         n_fft = 2 ** (2 * n_window - 1).bit_length()
         edges = mel_points(low, high, self.n_bands + 2)
         bins = torch.linspace(0, self.sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
@@ -141,8 +143,8 @@ class NS1Cochleagram(ShortTimeFourier):
         std: float = 1.0,
     ):
         super().__init__(n_bands, sample_rate, dt_ms)
-        self.floor_db, self.mean = number("floor_db", floor_db), number("mean", mean)
-        self.std = number("std", std, above=0)
+        self.floor_db = level("floor_db", floor_db)
+        self.mean, self.std = number("mean", mean), number("std", std, above=0)
         hop = whole_frame(self)
         filters, centres = log_filterbank(self.n_bands, hop, self.sample_rate, low_hz, high_hz)
         self._set_transform(torch.from_numpy(np.hamming(2 * hop)), filters, centres)
@@ -222,6 +224,8 @@ class Rahman2020Cochleagram(ShortTimeFourier):
             if value is not None:
                 constants[name] = value
         self.floors_db = numbers("floors_db", constants.get("floors_db", (0.0,)))
+        for floor in self.floors_db:
+            level("floors_db", floor)
         self.saturations = numbers("saturations", constants.get("saturations", self.floors_db))
         self.gain = number("gain", constants.get("gain", 1.0), above=0)
         self.exponent = number("exponent", constants.get("exponent", 1.0), above=0)

@@ -20,7 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from strflab.layers.decay import scan
-from strflab.layers.frontends.base import Frontend, band_range, decibel, fft_filter, mel_points, windows
+from strflab.layers.frontends.base import (
+    LONGEST_MS,
+    Frontend,
+    band_range,
+    decibel,
+    fft_filter,
+    level,
+    mel_points,
+    windows,
+)
 from strflab.validation import number
 
 GAMMATONE_TAIL = 20.0  # of the envelope u^3 exp(-u), which is then 1e-5 of its peak
@@ -61,18 +70,19 @@ class Gammatone(Frontend):
     ):
         super().__init__(n_bands, sample_rate, dt_ms)
         self.exponent = None if exponent is None else number("exponent", exponent, above=0)
-        self.floor_db = number("floor_db", floor_db)
-        low, high = band_range(self.sample_rate, number("low_hz", low_hz, above=0), high_hz)
+        self.floor_db = level("floor_db", floor_db)
         if high_hz is None:  # f + ERB(f) / 2 = sample_rate / 2
-            high = (self.sample_rate - 24.7) / (2 + 24.7 * 0.00437)
+            high_hz = (self.sample_rate - 24.7) / (2 + 24.7 * 0.00437)
+        low, high = band_range(self.sample_rate, number("low_hz", low_hz, above=0), high_hz)
         centres = erb_points(low, high, self.n_bands)  # (F,)
         decay = 2 * math.pi * 1.019 * erb(centres)  # 1/s
-        t = torch.arange(1 + math.ceil(GAMMATONE_TAIL / float(decay.min()) * self.sample_rate)) / self.sample_rate
+        n_taps = 1 + math.ceil(GAMMATONE_TAIL / float(decay.min()) * self.sample_rate)
+        t = torch.arange(n_taps, dtype=torch.float64) / self.sample_rate
         u = decay[:, None] * t  # (F, K)
         envelope = u**3 * torch.exp(-u) * decay[:, None] / self.sample_rate / 3
         phase = 2 * math.pi * centres[:, None] * t
         self.pool = round(self.samples_per_frame)
-        self.span = len(t) + self.pool - 1
+        self.span = n_taps + self.pool - 1
         self.register_buffer("centres", centres.float(), persistent=False)
         responses = torch.cat([envelope * phase.cos(), envelope * phase.sin()])  # (2 F, K)
         self.register_buffer("responses", responses.float(), persistent=False)
@@ -132,7 +142,7 @@ class SincNet(Frontend):
         floor_db: float = -80.0,
     ):
         super().__init__(n_bands, sample_rate, dt_ms)
-        self.floor_db = number("floor_db", floor_db)
+        self.floor_db = level("floor_db", floor_db)
         low, high = band_range(self.sample_rate, low_hz, high_hz)
         self.min_low = number("min_low_hz", min_low_hz, at_least=0, at_most=low) / self.sample_rate  # cycles a sample
         self.min_band = number("min_band_hz", min_band_hz, above=0, at_most=high - low) / self.sample_rate
@@ -301,5 +311,5 @@ def centred(n: int, like: Tensor) -> Tensor:
 
 def odd_samples(name: str, ms: float, sample_rate: float) -> int:
     """Return the duration in samples, rounded up to an odd number of at least 3."""
-    n = math.ceil(number(name, ms, above=0) / 1000 * sample_rate)
+    n = math.ceil(number(name, ms, above=0, at_most=LONGEST_MS) / 1000 * sample_rate)
     return max(3, n + 1 - n % 2)

@@ -1,14 +1,13 @@
-"""The backbones' contract, gated networks against torch's, the hand-written loops and their gradients."""
+"""The backbones' contract, and the gated networks against torch's."""
 
 import copy
 
 import pytest
 import torch
-from torch.autograd import gradcheck
 
 from strflab.layers import GRU, LMU, LSTM, RNN, S4, S4D, Backbone, Mamba, Recurrence, make_backbone
 from strflab.layers.config import from_config
-from strflab.layers.loops import gru_recurrence, loop, lstm_recurrence, tanh_recurrence
+from strflab.layers.loops import loop
 
 SMALL = [
     GRU(6),
@@ -123,26 +122,6 @@ def test_each_way_to_run_a_gated_network_gives_its_steps(kind):
     torch.testing.assert_close((y, end), (expected, last))
     y, end = network.run_kernel(x, state)
     torch.testing.assert_close((y.transpose(0, 1), end), (expected, last))
-
-
-def test_gradients_of_the_hand_written_loops():
-    n_frames, n_clips, size = 6, 2, 3
-    h, c, bias = random(n_clips, size), random(n_clips, size), random(3 * size)
-    assert gradcheck(lambda *a: tanh_recurrence(*a, 2), (random(n_frames, n_clips, size), h, random(size, size)))
-    assert gradcheck(gru_recurrence, (random(n_frames, n_clips, 3 * size), h, random(3 * size, size), bias))
-    assert gradcheck(lstm_recurrence, (random(n_frames, n_clips, 4 * size), h, c, random(4 * size, size)))
-
-
-def test_the_compiled_operators_are_sound():
-    """What torch asks of an operator: schema, shapes alone, gradient when traced."""
-    h, c = random(2, 3), random(2, 3)
-    checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    for operator, arguments in {
-        torch.ops.strflab.tanh_recurrence: (random(5, 2, 3), h, random(3, 3), 2),
-        torch.ops.strflab.gru: (random(5, 2, 9), h, random(9, 3), random(9)),
-        torch.ops.strflab.lstm: (random(5, 2, 12), h, c, random(12, 3)),
-    }.items():
-        torch.library.opcheck(operator.default, arguments, test_utils=checks)
 
 
 @backbones

@@ -68,9 +68,7 @@ def _over_window(q: Tensor, k: Tensor, v: Tensor, window: int, tracing: bool) ->
         size = max(1, min(size, n_frames))
     n_blocks = n_frames // size + 2 if tracing else -(-n_frames // size)
     query = torch.arange(size * n_blocks, device=q.device).view(n_blocks, size)
-    key = query[:, :1] + torch.arange(
-        1 - window, size, device=q.device
-    )  # (n_blocks, W - 1 + size), from the first query
+    key = query[:, :1] + torch.arange(1 - window, size, device=q.device)  # (n_blocks, W - 1 + size)
 
     lag = query.unsqueeze(2) - key.unsqueeze(1)
     key = key + n_keys - n_frames

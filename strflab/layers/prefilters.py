@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from strflab.layers.causal import CausalLayer
 from strflab.layers.config import Configurable, make_part
 from strflab.layers.decay import scan
-from strflab.validation import integer, number
+from strflab.validation import boolean, integer, number
 
 LOWEST_HZ, HIGHEST_HZ = 500.0, 22_627.0  # of the published cochleagram of NS1, where no frequencies are given
 
@@ -74,6 +74,7 @@ class AdapTrans(Prefilter):
         None: log-spaced from 500 to 22,627 Hz
     dt_ms : frame length, ms
     init_w : weight of the opposing term at the start, in (0, 1)
+    rectify : half-wave rectify both
     """
 
     out_channels = 2
@@ -84,10 +85,12 @@ class AdapTrans(Prefilter):
         frequencies: Sequence[float] | None = None,
         dt_ms: float = 5.0,
         init_w: float = 0.75,
+        rectify: bool = False,
     ):
         super().__init__()
         self.n_bands = integer("n_bands", n_bands)
         init_w = number("init_w", init_w, above=0, at_most=1)
+        self.rectify = boolean("rectify", rectify)
         a = ICAdaptation(n_bands, frequencies, dt_ms).a
         self.d = nn.Parameter(torch.sqrt(1 / a - 1).repeat(2, 1))  # (2, F): polarity, band
         self.p = nn.Parameter(torch.full((self.n_bands,), math.sqrt(1 / init_w - 1)))  # (F,)
@@ -109,7 +112,8 @@ class AdapTrans(Prefilter):
         past, state = mean_of_past(x, self.a, state)  # (B, 2, F, T)
         w = self.w[:, None]
         on, off = x[:, 0] - w * past[:, 0], past[:, 1] - w * x[:, 0]
-        return torch.stack([on, off], 1), state
+        y = torch.stack([on, off], 1)
+        return F.relu(y) if self.rectify else y, state
 
 
 PREFILTERS: dict[str, type] = {"ic_adaptation": ICAdaptation, "adaptrans": AdapTrans}

@@ -135,7 +135,7 @@ class ParametricSTRF(STRFKernel):
 
     def _profile(self, axis: int, n: int) -> Tensor:
         """Gaussians of unit mass on ``0 .. n - 1``: (n_out, n_in, num_gaussians, n)."""
-        centre = self.centre[axis].clamp(0, n - 1)[..., None]
+        centre = self.centre[axis][..., None]
         sd = self.width[axis].abs()[..., None] + self.MINIMAL_SD
         grid = torch.arange(n, device=centre.device, dtype=centre.dtype)
         return torch.softmax(-0.5 * ((grid - centre) / sd) ** 2, -1)  # exp(-z^2/2) over its sum

@@ -6,6 +6,7 @@ from typing import Any
 
 from strflab.models.base import Model
 from strflab.models.convnet import ConvNet1D, ConvNet2D
+from strflab.models.deepstrf import from_deepstrf
 from strflab.models.dnet import DNet
 from strflab.models.linear import Linear, LinearNonlinear
 from strflab.models.nrf import NetworkReceptiveField
@@ -38,6 +39,7 @@ __all__ = [
     "Transformer",
     "available",
     "build",
+    "from_deepstrf",
     "from_pretrained",
 ]
 

@@ -85,6 +85,9 @@ class Model(nn.Module, Configurable):
         """Return the predicted rates (B, N, 1, T), spikes per bin, for spectrograms (B, 1, F, T) or, where the model
         holds a front-end, waveforms (B, 1, samples)."""
         self._check_input(x)
+        if self.wav2spec is not None and x.shape[-1] < float(self.wav2spec.samples_per_frame):
+            per_frame = float(self.wav2spec.samples_per_frame)
+            raise ValueError(f"input of shape {tuple(x.shape)}: must fill a frame, {per_frame:g} samples")
         for _, stage in self.stages():
             x = stage(x)
         return x

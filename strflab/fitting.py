@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from strflab import metrics
 from strflab.data import NeuralDataset
+from strflab.progress import progress_bar
 from strflab.validation import choice, integer, number
 
 EVALUATED_TOGETHER = 16  # clips
@@ -148,7 +148,7 @@ def fit(
     best = _Best(model, higher_is_better=recipe.monitor != "loss")
     history: list[dict[str, float]] = []
 
-    with _seeded(recipe.seed), _progress_bar(recipe.epochs, progress) as bar:
+    with _seeded(recipe.seed), progress_bar(total=recipe.epochs, disable=not progress, unit="epoch") as bar:
         for epoch in range(1, recipe.epochs + 1):
             train_loss = _train_epoch(model, learning, recipe, optimizer, order)
             validation_loss, scores = held_out.evaluate(model, recipe.monitor)
@@ -332,9 +332,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _progress_bar(total: int, visible: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, disable=not visible, unit="epoch")

@@ -17,10 +17,14 @@ import shutil
 import stat
 import tempfile
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+from strflab.progress import progress_bar
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -53,9 +57,15 @@ def cache_root() -> Path:
     """Return the folder for what strflab writes: $STRFLAB_CACHE, or the user's cache folder."""
     if root := os.environ.get("STRFLAB_CACHE"):
         return Path(root).expanduser()
-    import pooch
+    return Path(_pooch().os_cache("strflab"))
 
-    return Path(pooch.os_cache("strflab"))
+
+def _pooch() -> Any:
+    """Import pooch, silent about notebook widgets that its own bars would like."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pooch
+    return pooch
 
 
 def data_folders(name: str) -> list[Path]:
@@ -121,10 +131,9 @@ def fetch(remote: Remote) -> Path:
     address = next(iter([*remote.files.values(), *remote.archives.values()]))
     if not _reachable(address):
         raise unavailable(remote, f"{address} does not answer")
-    from tqdm import tqdm
-
+    wanted = sorted(missing.keys() & remote.files.keys())
     try:
-        for path in tqdm(sorted(missing.keys() & remote.files.keys()), desc=f"fetching {remote.name}", unit="file"):
+        for path in progress_bar(wanted, desc=f"fetching {remote.name}", unit="file"):
             download(remote.files[path], folder / path, missing.pop(path))
         for archive, url in remote.archives.items():
             if missing:
@@ -158,7 +167,7 @@ def download(url: str, target: Path, known_hash: str | None) -> Path:
     OSError
         If the server or the connection fails.
     """
-    import pooch
+    pooch = _pooch()
 
     def resume(address: str, output: str, _: object) -> None:
         part = target.with_name(target.name + ".part")
@@ -248,7 +257,6 @@ def _safe_members(zipped: zipfile.ZipFile, archive: Path, max_bytes: int) -> dic
 def _resume(url: str, part: Path) -> None:
     """Download `url` to `part`, from where it stopped if the server still has the same file."""
     import requests
-    from tqdm import tqdm
 
     stamp = part.with_name(part.name + ".etag")
     start = part.stat().st_size if part.is_file() and stamp.is_file() else 0
@@ -269,7 +277,7 @@ def _resume(url: str, part: Path) -> None:
         offset = start if resumed else 0
         with (
             open(part, "ab" if resumed else "wb") as file,
-            tqdm(
+            progress_bar(
                 total=offset + length or None,
                 initial=offset,
                 unit="B",

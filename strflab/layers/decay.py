@@ -38,8 +38,9 @@ def exponential_scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
         before = _before_blocks(within[..., -1], a**BLOCK, initial)  # (B, H, n)
         fading = a.unsqueeze(-1) * _powers(a, BLOCK)  # (H, BLOCK)
         y = within + before.unsqueeze(-1) * fading.unsqueeze(-2)
-    frame = torch.arange(x.shape[-1], device=x.device)
-    return y[..., frame // BLOCK, frame % BLOCK] if torch.compiler.is_compiling() else y.flatten(-2)[..., : len(frame)]
+    if torch.compiler.is_compiling():  # a slice would tie the traced program to lengths of one remainder
+        return y.flatten(-2).index_select(-1, torch.arange(x.shape[-1], device=x.device))
+    return y.flatten(-2)[..., : x.shape[-1]]
 
 
 def scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class S4(_StateSpace):
         n_bits = TRACED_BITS if tracing else (n_steps - 1).bit_length()
         within, step = power_sequence(_real(b), transition.mT, q, (q - 1).bit_length())  # (H, q, N)
         between, _ = power_sequence(2 * _dual(C), step.mT, n_steps, n_bits)  # (H, n_steps, N)
-        return (between @ within.mT).flatten(1)[:, :n]
+        return _first((between @ within.mT).flatten(1), n)
 
 
 class S4D(_StateSpace):
@@ -180,7 +180,7 @@ class S4D(_StateSpace):
         within = torch.exp(log_a.unsqueeze(1) * fine[:, None])  # (H, q, N/2)
         between = 2 * torch.view_as_complex(self.C) * b
         between = between.unsqueeze(1) * torch.exp(log_a.unsqueeze(1) * coarse[:, None])  # (H, n // q + 2, N/2)
-        return (_dual(between) @ _real(within).mT).flatten(1)[:, :n]
+        return _first((_dual(between) @ _real(within).mT).flatten(1), n)
 
 
 def hippo_legs(n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,6 +229,13 @@ def smooth_length(n: int) -> int:
 def _near_root(n: int) -> int:
     """The power of two nearest to the root of n."""
     return 1 << max(1, round(math.log2(n) / 2))
+
+
+def _first(x: Tensor, n: int) -> Tensor:
+    """The first n values (H, n) of x (H, >= n)."""
+    if torch.compiler.is_compiling():  # of a symbolic n a slice asks whether x is long enough, which cannot be shown
+        return x[:, torch.arange(n, device=x.device)]
+    return x[:, :n]
 
 
 def _real(z: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from strflab import data, metrics, models
-from strflab.fitting import Diverged, Recipe, _Clips, fit, poisson_loss
+from strflab.fitting import Clips, Diverged, Penalty, Recipe, fit, poisson_loss
 from strflab.reverse_correlation import RidgeSTRF
 
 
@@ -104,7 +104,7 @@ def test_gradient_on_the_psth_is_the_gradient_on_single_trials():
     responses[1][0, :, 10:20] = math.nan  # frames that one neuron lacks
     uneven = data.NeuralDataset(stimuli=ds.stimuli, responses=responses, dt_ms=5.0, frequencies=ds.frequencies)
     model = linear(ds)
-    clips = _Clips(model, uneven, torch.device("cpu"), "mse")
+    clips = Clips(model, uneven, torch.device("cpu"), "mse")
     clips.loss(model(clips.x), clips.y, clips.weight).backward()
     ours = model.readout.strf.kernel.weight.grad.clone()
 
@@ -125,7 +125,7 @@ def test_gradient_on_the_psth_is_the_gradient_on_single_trials():
 def test_padding_of_short_clips_does_not_enter_the_loss():
     ds = made_up()
     model = linear(ds)
-    together = _Clips(model, ds, torch.device("cpu"), "mse")
+    together = Clips(model, ds, torch.device("cpu"), "mse")
     losses = [((model(x[None, None])[0, :, 0] - y) ** 2).sum() for x, y in zip(ds.stimuli, ds.psth, strict=True)]
     expected = torch.stack(losses).sum() / sum(y.numel() for y in ds.psth)
     torch.testing.assert_close(together.loss(model(together.x), together.y, together.weight), expected)
@@ -139,7 +139,7 @@ def test_nmse_weighs_neurons_alike():
         dt_ms=5.0,
         frequencies=ds.frequencies,
     )
-    clips = _Clips(linear(ds), louder, torch.device("cpu"), "nmse")
+    clips = Clips(linear(ds), louder, torch.device("cpu"), "nmse")
     mean = torch.stack([torch.cat([y[n] for y in louder.psth]).mean() for n in range(3)])[None, :, None, None]
     per_neuron = ((clips.y - mean) ** 2 * clips.weight).sum((0, 2, 3)) / (clips.weight > 0).sum((0, 2, 3))
     torch.testing.assert_close(per_neuron, torch.ones(3), rtol=1e-4, atol=0)
@@ -207,3 +207,97 @@ def test_neurons_without_signal_do_not_spoil_the_monitor():
     silent = data.NeuralDataset(stimuli=ds.stimuli, responses=responses, dt_ms=5.0, frequencies=ds.frequencies)
     with pytest.raises(Diverged, match="signal power"):
         fit(linear(ds), silent, recipe=Recipe(epochs=3), progress=False)
+
+
+def test_penalties_are_their_formulas():
+    model = models.Linear(4, 3, 2)
+    w = model.readout.strf.kernel.weight.detach()
+    expected = {
+        "l1": w.abs().sum(),
+        "l2": (w**2).sum(),
+        "smooth_time": ((w[..., 1:] - w[..., :-1]) ** 2).sum(),
+        "smooth_frequency": ((w[..., 1:, :] - w[..., :-1, :]) ** 2).sum(),
+    }
+    for kind, value in expected.items():
+        torch.testing.assert_close(Penalty(kind, 0.5).of(model).detach(), 0.5 * value)
+
+
+def test_penalty_that_matches_nothing_is_refused():
+    with pytest.raises(ValueError, match="parameters='core'.*readout"):
+        Penalty("l1", 1.0, "core").of(models.Linear(4, 3, 2))
+    with pytest.raises(ValueError, match="kind='l3'"):
+        Penalty("l3", 1.0)
+
+
+def test_a_strong_penalty_shrinks_the_weights():
+    ds = made_up()
+    sizes = [
+        fit(
+            linear(ds),
+            ds,
+            recipe=Recipe(epochs=60, learning_rate=0.05, penalties=terms, monitor="loss"),
+            progress=False,
+        )
+        .model.STRF_weight()
+        .abs()
+        .sum()
+        for terms in ((), (Penalty("l1", 1.0),))
+    ]
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_schedule_rises_and_falls():
+    recipe = Recipe(learning_rate=1.0, schedule="cosine", warmup=4, epochs=100)
+    rates = [recipe.learning_rate_at(epoch) for epoch in range(101)]
+    assert rates[0] == pytest.approx(0.25)
+    assert max(rates) > 0.99
+    assert rates[50] == pytest.approx(0.5, abs=1e-6)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_recipe_hash_tells_settings_apart():
+    recipe = Recipe(penalties=(Penalty("l1", 1e-3),))
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert Recipe.from_dict(recipe.to_dict()).digest == recipe.digest
+    assert Recipe(penalties=(Penalty("l1", 1e-4),)).digest != recipe.digest
+    with pytest.raises(ValueError, match="epoch=3"):
+        Recipe.from_dict({"epoch": 3})
+
+
+def test_averaged_weights_are_returned():
+    ds = made_up()
+    steps = []
+
+    class Watched(models.Linear):
+        def train(self, mode=True):
+            if not mode:
+                steps.append(self.readout.strf.kernel.weight.detach().clone())
+            return super().train(mode)
+
+    torch.manual_seed(0)
+    model = Watched(ds.n_bands, 1, ds.n_neurons)
+    start = model.readout.strf.kernel.weight.detach().clone()
+    plain = fit(linear(ds), ds, recipe=Recipe(epochs=1, batch_size=9, learning_rate=0.1), progress=False)
+    run = fit(model, ds, recipe=Recipe(epochs=1, batch_size=9, learning_rate=0.1, ema=0.75), progress=False)
+    expected = 0.75 * start + 0.25 * plain.model.readout.strf.kernel.weight
+    torch.testing.assert_close(run.model.readout.strf.kernel.weight, expected)
+
+
+def test_pieces_hold_the_right_frames_and_count_only_what_was_heard():
+    ds = made_up()
+    clips = Clips(linear(ds), ds, torch.device("cpu"), "mse")
+    x, y, weight = clips.pieces(torch.arange(4), 20, unheard=5, generator=torch.Generator().manual_seed(0))
+    for k in range(4):
+        starts = [s for s in range(41) if torch.equal(clips.x[k, ..., s : s + 20], x[k])]
+        assert len(starts) == 1
+        torch.testing.assert_close(clips.y[k, ..., starts[0] : starts[0] + 20], y[k])
+        assert bool((weight[k, ..., :5] == 0).all()) == (starts[0] > 0)
+        assert (weight[k, ..., 5:] > 0).all()
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_other_precisions_fit(precision):
+    ds = made_up()
+    run = fit(linear(ds), ds, recipe=Recipe(epochs=30, learning_rate=0.05, precision=precision), progress=False)
+    assert run.history[-1]["train_loss"] < 0.5 * run.history[0]["train_loss"]
+    assert next(run.model.parameters()).dtype == (torch.float64 if precision == "float64" else torch.float32)

@@ -1,0 +1,119 @@
+"""A data set as a fit uses it: on the device, padded, weighted by repeats, scored from cached signal power."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from strflab import metrics
+from strflab.data import NeuralDataset
+from strflab.fitting.losses import LOSSES
+
+EVALUATED_TOGETHER = 16  # clips
+
+
+class Clips:
+    """Stimuli (B, 1, F, T), PSTHs (B, N, 1, T) and weights of a data set, made once.
+
+    Parameters
+    ----------
+    model : for which they are meant; its numbers of neurons and bands must be the data's
+    dataset : at least one clip and one neuron
+    device, dtype : where and as what they are kept
+    loss : a name of `strflab.fitting.losses.LOSSES`
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: NeuralDataset,
+        device: torch.device,
+        loss: str,
+        dtype: torch.dtype = torch.float32,
+    ):
+        if dataset.n_clips == 0 or dataset.n_neurons == 0:
+            raise ValueError(f"data set with {dataset.n_clips} clips and {dataset.n_neurons} neurons: must have some")
+        for name, has in (("out_neurons", dataset.n_neurons), ("n_frequency_bands", dataset.n_bands)):
+            wants = getattr(model, name, has)
+            if wants != has:
+                raise ValueError(f"{name}={wants} of the model: the data set has {has}")
+        self.lengths = torch.tensor(dataset.n_frames)
+        longest = int(self.lengths.max())
+        psth = _padded(dataset.psth, longest, math.nan).unsqueeze(2)
+        counts = _padded(dataset.repeat_counts, longest).unsqueeze(2)
+        heard = torch.isfinite(psth) & (counts > 0)
+        weight = torch.where(heard, counts, 0)
+        # of a neuron's frames, each weighs as its repeats; all neurons weigh as their frames
+        weight = weight / weight.sum((0, 2, 3), keepdim=True).clamp(min=1) * heard.sum((0, 2, 3), True)
+        self.x = _padded(dataset.stimuli, longest).unsqueeze(1).to(device, dtype)
+        self.psth = torch.where(heard, psth, math.nan).to(device, dtype)
+        self.y = torch.where(heard, psth, 0).to(device, dtype)
+        self.weight = weight.to(device, dtype)
+        self.ccmax = torch.as_tensor(dataset.ccmax, device=device)
+        self.loss_name = loss
+        self.elementwise = LOSSES[loss]
+        if loss == "nmse":
+            variance = _weighted_variance(self.y, self.weight)
+            self.weight = self.weight / torch.where(variance > 0, variance, math.inf)[:, None, None]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Stimuli, targets and weights of these clips, as long as the longest of them."""
+        n_frames = int(self.lengths[clips].max())
+        where = clips.to(self.x.device)
+        return self.x[where, ..., :n_frames], self.y[where, ..., :n_frames], self.weight[where, ..., :n_frames]
+
+    def pieces(
+        self, clips: Tensor, n_frames: int, unheard: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A random piece of each clip; its first `unheard` frames weigh nothing unless they begin the clip."""
+        room = (self.lengths[clips] - n_frames).clamp(min=0)
+        start = (torch.rand(len(clips), generator=generator) * (room + 1)).long()
+        frames = (start[:, None] + torch.arange(n_frames)).clamp(max=self.x.shape[-1] - 1)
+        late = (torch.arange(n_frames) >= unheard) | (start[:, None] == 0)
+        inside = (start[:, None] + torch.arange(n_frames)) < self.x.shape[-1]
+        where, device = clips.to(self.x.device), self.x.device
+        index, counts = (t[:, None, None].to(device) for t in (frames, late & inside))
+        x, y, weight = (torch.take_along_dim(t[where], index, -1) for t in (self.x, self.y, self.weight))
+        return x, y, weight * counts
+
+    def loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """The mean loss of a frame that was heard."""
+        return (self.elementwise(prediction.to(y.dtype), y) * weight).sum() / (weight > 0).sum().clamp(min=1)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module) -> Tensor:
+        """The model's output (B, N, 1, T) for all clips, in evaluation mode."""
+        model.eval()
+        return torch.cat([model(x) for x in self.x.split(EVALUATED_TOGETHER)])
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, monitor: str) -> tuple[float, np.ndarray]:
+        """Loss over all clips and the monitored score (N,) of the model."""
+        prediction = self.predict(model)
+        loss = float(self.loss(prediction, self.y, self.weight))
+        if monitor == "loss":
+            per_neuron = (self.elementwise(prediction, self.y) * self.weight).sum((0, 2, 3))
+            return loss, (per_neuron / (self.weight > 0).sum((0, 2, 3)).clamp(min=1)).cpu().numpy()
+        rate = prediction.exp() if self.loss_name == "poisson_log" else prediction
+        scores = metrics.corrcoef(rate, self.psth)
+        if monitor == "normalized_corrcoef":
+            scores = scores / self.ccmax  # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
+        return loss, scores.cpu().numpy()
+
+
+def _weighted_variance(y: Tensor, weight: Tensor) -> Tensor:
+    """(N,) variance of (B, N, 1, T) under the weights."""
+    total = weight.sum((0, 2, 3), keepdim=True).clamp(min=1)
+    mean = (y * weight).sum((0, 2, 3), keepdim=True) / total
+    return ((y - mean) ** 2 * weight).sum((0, 2, 3)) / total.flatten()
+
+
+def _padded(clips: list[Tensor], n_frames: int, value: float = 0.0) -> Tensor:
+    """(B, ..., n_frames) of clips (..., T_k), filled with `value` behind each."""
+    return torch.stack([nn.functional.pad(clip.float(), (0, n_frames - clip.shape[-1]), value=value) for clip in clips])

@@ -1,0 +1,257 @@
+"""The training loop: a model, training clips, validation clips, a recipe; the best weights come back.
+
+The target is the mean over repeats (the PSTH), each frame weighted by the number of repeats behind it, which has
+the same minimum as a sum over single trials and costs R times less. After every epoch the validation clips are
+scored, and the weights that scored best are the ones that the fitted model holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from strflab.data import NeuralDataset
+from strflab.fitting.checkpoint import Checkpoint, identity
+from strflab.fitting.clips import Clips
+from strflab.fitting.recipe import Recipe
+from strflab.layers.causal import layer_memory
+from strflab.progress import progress_bar
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class Run:
+    """What a fit leaves behind.
+
+    model : with the best weights, in evaluation mode
+    history : a record an epoch: epoch, train_loss, validation_loss, score, seconds
+    best_epoch : the one whose weights the model holds
+    scores : (N,) validation scores of those weights, as `recipe.monitor` says; of the training clips if no others
+        were given
+    recipe, device, seconds : how, where and how long
+    """
+
+    model: nn.Module
+    history: list[dict[str, float]]
+    best_epoch: int
+    scores: np.ndarray
+    recipe: Recipe
+    device: str
+    seconds: float
+
+
+class Diverged(RuntimeError):
+    """The loss stopped being a number; the model was given its best weights so far."""
+
+
+def fit(
+    model: nn.Module,
+    train: NeuralDataset,
+    validation: NeuralDataset | None = None,
+    recipe: Recipe | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    callback: Callable[[dict[str, float]], None] | None = None,
+) -> Run:
+    """Fit `model` to recorded responses and return it with the weights that did best.
+
+    Parameters
+    ----------
+    model : maps (B, 1, F, T) to (B, N, 1, T); fitted in place
+    train : clips to learn from
+    validation : clips that say when to stop and which weights to keep; None: the training clips
+    recipe : None: the defaults of `Recipe`
+    checkpoint : folder to which the state of the fit is saved as it goes. A fit that was interrupted and is started
+        again with the same folder ends with the same weights as one that never was, on a CPU to the last bit
+    device : where to fit: "cpu", "cuda", "mps"; the model stays there
+    progress : show a bar with the monitored score
+    callback : called with the history's record after each epoch, to log it elsewhere
+
+    Raises
+    ------
+    ValueError : no clips; numbers of neurons or bands that differ between model and data; a checkpoint that is damaged
+        or belongs to another fit
+    Diverged : the loss became NaN or infinite
+
+    Examples
+    --------
+    >>> from strflab import data, models
+    >>> ds = data.load("simulated", n_neurons=2, n_clips=4, seconds=2.0)
+    >>> run = fit(models.Linear(ds.n_bands, out_neurons=2), ds.select(clips=[0, 1, 2]), ds.select(clips=[3]),
+    ...           Recipe(epochs=2), progress=False)
+    >>> len(run.history)
+    2
+    """
+    recipe = recipe or Recipe()
+    device, dtype = torch.device(device), DTYPES[recipe.precision]
+    model.to(device, dtype)
+    learning = Clips(model, train, device, recipe.loss, dtype)
+    held_out = learning if validation is None else Clips(model, validation, device, recipe.loss, dtype)
+    saved = Checkpoint(checkpoint, identity(model, recipe, train, validation)) if checkpoint is not None else None
+    with _seeded(recipe.seed, device), progress_bar(total=recipe.epochs, disable=not progress, unit="epoch") as bar:
+        state = _State(model, recipe)
+        if saved is not None:
+            saved.load(state)
+        bar.update(state.epoch)
+        while not state.finished:
+            record = state.advance(learning, held_out)
+            if not math.isfinite(record["train_loss"]) or not math.isfinite(record["validation_loss"]):
+                state.restore_best()
+                raise Diverged(
+                    f"the loss is {record['train_loss']} in training and {record['validation_loss']} in validation at "
+                    f"epoch {state.epoch}: lower learning_rate={recipe.learning_rate:g} or set "
+                    f"gradient_clip={recipe.gradient_clip}"
+                )
+            if saved is not None:
+                saved.save(state)
+            best = f"{recipe.monitor} {record['score']:.4f}, best {state.best_score:.4f}"
+            bar.set_postfix_str(best, refresh=False)
+            bar.update()
+            if callback is not None:
+                callback(record)
+    if state.best_epoch == 0:
+        raise Diverged(f"{recipe.monitor} was never a number: no neuron of the validation clips has signal power > 0")
+    state.restore_best()
+    model.eval()
+    return Run(model, state.history, state.best_epoch, state.best_scores, recipe, str(device), state.seconds)
+
+
+class _State:
+    """All that a fit is at the end of an epoch: what a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe):
+        self.model, self.recipe = model, recipe
+        self.compiled: Any = torch.compile(model) if recipe.compile else model
+        options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+        if recipe.optimizer == "adamw":
+            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), **options)
+        else:
+            self.optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, **options)
+        self.order = torch.Generator().manual_seed(recipe.seed)
+        self.epoch, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.best_epoch, self.best_score, self.best_scores = 0, math.nan, np.empty(0)
+        self.best = _copied(model)
+        self.average = _copied(model) if recipe.ema is not None else {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the epochs or the patience are used up."""
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.recipe.epochs or (self.epoch > 0 and waited >= self.recipe.patience)
+
+    def advance(self, learning: Clips, held_out: Clips) -> dict[str, float]:
+        """Train for an epoch, score, and return the history's new record."""
+        started = time.perf_counter()
+        train_loss = self._train(learning)
+        with self._averaged():
+            validation_loss, scores = held_out.evaluate(self.compiled, self.recipe.monitor)
+            self.epoch += 1
+            self._offer(scores)
+        self.seconds += time.perf_counter() - started
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "train_loss": train_loss,
+                "validation_loss": validation_loss,
+                "score": _mean(scores),
+                "seconds": self.seconds,
+            }
+        )
+        return self.history[-1]
+
+    def restore_best(self) -> None:
+        """Give the model the weights that scored best."""
+        self.model.load_state_dict(self.best)
+
+    def _train(self, clips: Clips) -> float:
+        """One pass over the clips in random order; returns the mean loss of a step, penalties left out."""
+        recipe, losses = self.recipe, []
+        self.model.train()
+        batches = torch.randperm(len(clips), generator=self.order).split(recipe.batch_size)
+        for step, batch in enumerate(batches):
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate_at(self.epoch + step / len(batches))
+            loss = self._step(*self._batch(clips, batch), clips)
+            losses.append(loss)
+        return float(torch.stack(losses).mean())
+
+    def _batch(self, clips: Clips, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n_frames = self.recipe.clip_frames
+        if n_frames is None:
+            return clips.take(batch)
+        memory = getattr(self.model, "memory", None) or layer_memory(self.model)
+        return clips.pieces(batch, n_frames, int(min(memory - 1, n_frames // 4)), self.order)
+
+    def _step(self, x: Tensor, y: Tensor, weight: Tensor, clips: Clips) -> Tensor:
+        recipe = self.recipe
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            prediction = self.compiled(x)
+        loss = clips.loss(prediction, y, weight)
+        total = loss + sum(penalty.of(self.model) for penalty in recipe.penalties)
+        total.backward()
+        if recipe.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
+        self.optimizer.step()
+        if recipe.ema is not None:
+            for name, tensor in self.model.state_dict().items():
+                if tensor.is_floating_point():
+                    self.average[name].lerp_(tensor, 1 - recipe.ema)
+                else:
+                    self.average[name].copy_(tensor)
+        return loss.detach()
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model holds its averaged weights, if the recipe asks for them."""
+        if not self.average:
+            yield
+            return
+        last = _copied(self.model)
+        self.model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(last)
+
+    def _offer(self, scores: np.ndarray) -> None:
+        """Keep the model's weights if they beat the best; a NaN never does."""
+        score = _mean(scores)
+        if math.isnan(score):
+            return
+        better = score < self.best_score if self.recipe.monitor == "loss" else score > self.best_score
+        if better or math.isnan(self.best_score):
+            self.best_epoch, self.best_score, self.best_scores = self.epoch, score, scores
+            for name, tensor in self.model.state_dict().items():
+                self.best[name].copy_(tensor)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, torch draws from `seed`; outside, its random state is as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _mean(scores: np.ndarray) -> float:
+    """Mean over the neurons that have a score; NaN if none has."""
+    known = scores[np.isfinite(scores)]
+    return float(known.mean()) if len(known) else math.nan

@@ -223,7 +223,7 @@ def test_penalties_are_their_formulas():
 
 
 def test_penalty_that_matches_nothing_is_refused():
-    with pytest.raises(ValueError, match="parameters='core'.*readout"):
+    with pytest.raises(ValueError, match=r"parameters='core'.*readout"):
         Penalty("l1", 1.0, "core").of(models.Linear(4, 3, 2))
     with pytest.raises(ValueError, match="kind='l3'"):
         Penalty("l3", 1.0)

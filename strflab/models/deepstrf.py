@@ -14,25 +14,23 @@ of `strflab.models`; what differs is here.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from strflab.layers.lmu import legendre_delay
-from strflab.layers.strf import ParametricSTRF
 from strflab.models.base import Model
 from strflab.models.convnet import ConvNet2D
+from strflab.models.deepstrf_parts import Weights, move_activation, move_kernel, move_prefilter
 from strflab.models.dnet import DNet
 from strflab.models.linear import Linear, LinearNonlinear
 from strflab.models.nrf import NetworkReceptiveField
 from strflab.models.statenet import StateNet
 from strflab.models.transformer import Transformer
-from strflab.validation import choice
+from strflab.validation import choice, integer
 
 SHARED = {"n_frequency_bands", "out_neurons", "output_activation", "prefiltering", "wav2spec"}
 STRF = SHARED | {"temporal_window_size", "kernel"}
@@ -59,9 +57,10 @@ def from_deepstrf(
 ) -> Model:
     """Return the model of a deepSTRF 0.1 checkpoint, in evaluation mode, on the CPU.
 
-    Every weight of the checkpoint is used once. The predictions are those of deepSTRF to float precision, but for decays
-    and prefilters, which it cuts after some frames. The three keywords say what a checkpoint does not record; none is
-    needed where the constructor there was given no `output_activation`.
+    Every weight of the checkpoint is used, once. The predictions are those of deepSTRF to float precision, but for
+    decays and prefilters, which it cuts after some frames. The three keywords say what a checkpoint does not record;
+    none is needed where the constructor there was given no `output_activation`. The frequencies and the frame length
+    from which a prefilter was made are not recorded either: its coefficients are right, its config is not.
 
     Parameters
     ----------
@@ -95,60 +94,16 @@ def from_deepstrf(
 
     options = {name: value for name, value in config.items() if name not in MODULES}
     options |= _READERS[kind](weights, config)
-    options["prefiltering"] = _prefilter(weights, config)
-    options["output_activation"] = _activation(weights, config, kind, output_activation, non_negative_output, version)
+    options["prefiltering"] = move_prefilter(weights, config)
+    options["output_activation"] = move_activation(
+        weights, config, kind, output_activation, non_negative_output, version
+    )
     model = kind(**options)
     weights.load_into(model)
     return model.eval()
 
 
-class _Weights:
-    """The tensors of a checkpoint, to be taken one by one, and those made of them, by our names."""
-
-    def __init__(self, tensors: dict[str, Tensor]):
-        self.left = tensors
-        self.ours: dict[str, Tensor] = {}
-
-    def under(self, prefix: str) -> set[str]:
-        """The names that begin with `prefix`, without it."""
-        return {name.removeprefix(prefix) for name in self.left if name.startswith(prefix)}
-
-    def take(self, name: str) -> Tensor:
-        """Return a tensor, which is then used."""
-        if name not in self.left:
-            raise ValueError(f"model.safetensors has no {name!r}")
-        return self.left.pop(name)
-
-    def move(self, theirs: str, ours: str, change: Callable[[Tensor], Tensor] = lambda x: x) -> None:
-        """Use a tensor as our weight `ours`."""
-        tensor = self.take(theirs)
-        try:
-            self.ours[ours] = change(tensor)
-        except (RuntimeError, IndexError):
-            raise ValueError(f"{theirs} of shape {tuple(tensor.shape)} does not fit config.json") from None
-
-    def move_all(self, theirs: str, ours: str) -> None:
-        """Use all tensors under the prefix `theirs`, under the prefix `ours`."""
-        for name in self.under(theirs):
-            self.move(theirs + name, ours + name)
-
-    def load_into(self, model: Model) -> None:
-        """Load our weights, which must be all that `model` has, and leave nothing over."""
-        if self.left:
-            raise ValueError(f"weights that do not fit config.json: {', '.join(sorted(self.left))}")
-        expected = model.state_dict()
-        if missing := sorted(expected.keys() - self.ours.keys()):
-            raise ValueError(f"model.safetensors has nothing for {', '.join(missing)}")
-        for name, tensor in self.ours.items():
-            if name not in expected:
-                raise ValueError(f"{type(model).__name__} has no {name} for a weight of shape {tuple(tensor.shape)}")
-            if tensor.shape != expected[name].shape:
-                raise ValueError(f"{name} of shape {tuple(tensor.shape)}: must be {tuple(expected[name].shape)}")
-        model.to(next(tensor.dtype for tensor in self.ours.values() if tensor.is_floating_point()))
-        model.load_state_dict(self.ours)
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], _Weights]:
+def _read(folder: Path) -> tuple[dict[str, Any], Weights]:
     from safetensors.torch import load_file
 
     for name in ("config.json", "model.safetensors"):
@@ -157,29 +112,29 @@ def _read(folder: Path) -> tuple[dict[str, Any], _Weights]:
     config = json.loads((folder / "config.json").read_text("utf8"))
     if not isinstance(config, dict):
         raise ValueError(f"{folder / 'config.json'}: must hold a dict of a constructor's arguments")
-    return config, _Weights(load_file(folder / "model.safetensors"))
+    return config, Weights(load_file(folder / "model.safetensors"))
 
 
 # ---- the cores, class by class: each moves its weights and returns the options that config.json does not hold
 
 
-def _linear(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
-    options = {"kernel": _kernel(weights, config, "readout.strf."), "norm": None}
+def _linear(weights: Weights, config: dict[str, Any]) -> dict[str, Any]:
+    options = {"kernel": move_kernel(weights, config, "readout.strf."), "norm": None}
     if weights.under("readout.bn."):
         weights.move_all("readout.bn.", "readout.norm.")
         options["norm"] = "batch"
     return options
 
 
-def _hidden_fields(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
-    kernel = _kernel(weights, config, "core.0.")
+def _hidden_fields(weights: Weights, config: dict[str, Any]) -> dict[str, Any]:
+    kernel = move_kernel(weights, config, "core.0.")
     weights.move_all("core.1.ln.", "core.1.norm.")
     weights.move_all("core.3.", "core.3.")  # the decay, if there is one
     weights.move_all("readout.fc.", "readout.fc.")
     return {"kernel": kernel}
 
 
-def _convnet2d(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
+def _convnet2d(weights: Weights, config: dict[str, Any]) -> dict[str, Any]:
     for i in range(3):
         weights.move_all(f"core.{3 * i + 1}.", f"core.0.convs.{i}.")
         weights.move_all(f"core.{3 * i + 2}.ln.", f"core.0.norms.{i}.norm.")
@@ -187,7 +142,7 @@ def _convnet2d(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _transformer(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
+def _transformer(weights: Weights, config: dict[str, Any]) -> dict[str, Any]:
     waves = weights.take("pos_encoding.div_term")
     if not torch.allclose(waves.double(), 1e4 ** (-torch.arange(len(waves)).double() / len(waves)), rtol=1e-3):
         raise ValueError("pos_encoding.div_term: must be the frequencies 10000^(-2i / width)")
@@ -202,14 +157,14 @@ def _transformer(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
             weights.move_all(f"{theirs}{name}.", f"{ours}{our_name}.")
     weights.move_all("readout.fc.", "readout.fc.")
     window = config.get("context_window")
-    return {"context_window": None if window is not None and window <= 0 else window}
+    return {"context_window": None if isinstance(window, int) and window <= 0 else window}  # there 0 is no window
 
 
-def _statenet(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
+def _statenet(weights: Weights, config: dict[str, Any]) -> dict[str, Any]:
     encoder, ours = "encoder_layers.", "core.encoder."
     dense = config.get("connectivity", "LC") == "FC"
     if f"{encoder}0.weights" in weights.left:  # locally connected
-        size = config.get("kernel_size", 7)
+        size = integer("kernel_size", config.get("kernel_size", 7))
         weights.move(f"{encoder}0.weights", ours + "weight", lambda w: w.unflatten(1, (-1, size)))
         weights.move(f"{encoder}0.biases", ours + "bias")
     else:
@@ -224,7 +179,7 @@ def _statenet(weights: _Weights, config: dict[str, Any]) -> dict[str, Any]:
     return {"rnn_type": rnn_type}
 
 
-_READERS: dict[type[Model], Callable[[_Weights, dict[str, Any]], dict[str, Any]]] = {
+_READERS: dict[type[Model], Callable[[Weights, dict[str, Any]], dict[str, Any]]] = {
     Linear: _linear,
     LinearNonlinear: _linear,
     NetworkReceptiveField: _hidden_fields,
@@ -238,7 +193,7 @@ _READERS: dict[type[Model], Callable[[_Weights, dict[str, Any]], dict[str, Any]]
 # ---- backbones
 
 
-def _backbone(weights: _Weights, rnn_type: str, ours: str) -> Any:
+def _backbone(weights: Weights, rnn_type: str, ours: str) -> Any:
     if rnn_type == "Mamba":
         weights.move_all("rnn.", ours + "block.")
     elif rnn_type == "LMU":
@@ -258,7 +213,7 @@ def _backbone(weights: _Weights, rnn_type: str, ours: str) -> Any:
     return rnn_type
 
 
-def _s4(weights: _Weights, ours: str) -> dict[str, Any]:
+def _s4(weights: Weights, ours: str) -> dict[str, Any]:
     """The block with its standard options: one channel, rank 1, one state space a feature, bilinear rule."""
     weights.move_all("rnn.output_linear.0.", ours + "mix.")
     weights.move("rnn.layer.D", ours + "D", lambda x: x.squeeze(0))
@@ -281,152 +236,9 @@ def _s4(weights: _Weights, ours: str) -> dict[str, Any]:
 
 
 def _original_c(delta: Tensor, a: Tensor, p: Tensor, c: Tensor, n: int) -> Tensor:
-    """Solve ``c = C (1 - A^n)`` for C, with A the bilinear rule's for ``diag(a) - p p*``; of each conjugate pair one."""
+    """Solve ``c = C (1 - A^n)`` for C, A being ``diag(a) - p p*`` by the bilinear rule; of each conjugate pair, one."""
     a, p, c = (torch.cat([v, v.conj()], -1) for v in (a, p, c))  # (H, N)
     half = delta[:, None, None] / 2 * (torch.diag_embed(a) - p.unsqueeze(-1) * p.conj().unsqueeze(-2))
     eye = torch.eye(a.shape[-1], dtype=a.dtype)
     power = torch.linalg.matrix_power(torch.linalg.solve(eye - half, eye + half), n)
     return torch.linalg.solve((eye - power).mT, c)[:, : a.shape[-1] // 2]
-
-
-# ---- kernels, prefilters, nonlinearities
-
-
-def _kernel(weights: _Weights, config: dict[str, Any], conv: str) -> Any:
-    """Move the kernel of the convolution `conv`, and return the option that makes such a one."""
-    theirs, ours = f"{conv}kernel.", f"{conv}kernel."
-    names = weights.under(theirs) - {"bias"}
-    kernel: Any = None
-    if "kernel" in config or names == {"weight"}:
-        weights.move(theirs + "weight", ours + "weight")
-    elif names == {"weight_f", "weight_t"}:
-        weights.move(theirs + "weight_f", ours + "spectral", lambda w: w.mT)
-        weights.move(theirs + "weight_t", ours + "temporal")
-        kernel = "separable"
-    elif names == {"0.weight", "0.bias", "1.weight", "1.bias"}:  # over bands, then over frames one a channel
-        spectral, temporal = weights.take(theirs + "0.weight"), weights.take(theirs + "1.weight")
-        weights.ours[ours + "spectral"] = spectral.mT
-        weights.ours[ours + "temporal"] = temporal.expand(-1, spectral.shape[1], -1, -1)
-        constant = weights.take(theirs + "0.bias") * temporal.sum((1, 2, 3))
-        weights.move(theirs + "1.bias", conv + "bias", lambda b: b + constant)
-        return "separable"
-    elif names == {"P", "SIG", "weight"}:
-        kernel = _gaussians(weights, theirs, ours, config)
-    else:
-        raise ValueError(f"kernel: an unknown module with the weights {', '.join(sorted(names)) or 'none'}")
-    if "kernel" in config or theirs + "bias" in weights.left:
-        weights.move(theirs + "bias", conv + "bias")
-    else:
-        weights.ours[conv + "bias"] = next(iter(weights.ours.values())).new_zeros(len(weights.ours[ours + "weight"]))
-    return kernel
-
-
-def _gaussians(weights: _Weights, theirs: str, ours: str, config: dict[str, Any]) -> dict[str, Any]:
-    centre, width, weight = (weights.take(theirs + name) for name in ("P", "SIG", "weight"))
-    if centre.dim() != 4 or centre.shape != width.shape or centre.shape != (2, *weight.shape):
-        raise ValueError(f"{theirs}P of shape {tuple(centre.shape)}: must be (2, *), with * that of its weight")
-    mass = torch.ones_like(weight, dtype=torch.float64)
-    for axis, n in enumerate((config.get("n_frequency_bands", 34), config.get("temporal_window_size", 9))):
-        sd = width[axis].double().abs() + ParametricSTRF.MINIMAL_SD
-        mass *= torch.exp(-0.5 * ((torch.arange(n)[:, None, None, None] - centre[axis]) / sd) ** 2).sum(0)
-    weights.ours[ours + "centre"], weights.ours[ours + "width"] = centre, width
-    # there a Gaussian is divided by its mass plus 1e-7, which tells where it lies beyond the grid
-    weights.ours[ours + "weight"] = (weight * mass / (mass + 1e-7)).to(weight.dtype)
-    return {"type": "parametric", "num_gaussians": weight.shape[-1]}
-
-
-def _prefilter(weights: _Weights, config: dict[str, Any]) -> Any:
-    if "prefiltering" in config:
-        return None
-    names = weights.under("prefiltering.")
-    if names == {"d_on", "d_off", "p"}:
-        on, off = weights.take("prefiltering.d_on"), weights.take("prefiltering.d_off")
-        weights.ours["prefiltering.d"] = torch.stack([on, off])
-        weights.move("prefiltering.p", "prefiltering.p")
-        return {"type": "adaptrans", "rectify": True}
-    if names == {"a"}:
-        weights.move("prefiltering.a", "prefiltering.a")
-        return "ic_adaptation"
-    raise ValueError(f"prefiltering: an unknown module with the weights {', '.join(sorted(names)) or 'none'}")
-
-
-def _activation(
-    weights: _Weights,
-    config: dict[str, Any],
-    kind: type[Model],
-    given: Any,
-    non_negative: bool | None,
-    version: str | None,
-) -> Any:
-    theirs, ours = "readout.activation.", "readout.activation."
-    names = weights.under(theirs)
-    if "output_activation" in config:  # the class's own
-        if given is not None:
-            raise ValueError(f"output_activation={given!r}: config.json says that it is the class's own, leave it out")
-        if kind.default_activation == "parametric_softplus":
-            weights.move(theirs + "_raw_beta", ours + "raw_slope")
-            weights.move(theirs + "_raw_b", ours + "raw_baseline")
-        return None
-    if not names and given is None:
-        raise ValueError(
-            "output_activation: a module without weights, which config.json does not name; say what it was, "
-            "from_deepstrf(folder, output_activation='sigmoid') for instance"
-        )
-    if given is not None:
-        return given
-    if non_negative is None:
-        warnings.warn(
-            "output_activation: the checkpoint does not say whether its nonlinearity was made with "
-            "non_negative_output=True, as by default, or False; True is assumed",
-            stacklevel=3,
-        )
-        non_negative = True
-    raw = {name: weights.take(theirs + name) for name in names}
-    if names == {"_raw_beta", "_raw_b"}:
-        values = {"raw_slope": raw["_raw_beta"], "raw_baseline": raw["_raw_b"]}
-        spec: dict[str, Any] = {"type": "parametric_softplus", "signed": not non_negative}
-    elif names in ({"c", "d", "_raw_b"}, {"c", "d", "_raw_b", "_raw_a"}):
-        amplitude, baseline = raw["_raw_b"], raw.get("_raw_a")
-        values, signed = _range(amplitude, baseline, non_negative, raw["d"])
-        values |= {"midpoint": raw["c"], "raw_width": _inverse_softplus(raw["d"].abs())}
-        spec = {"type": "parametric_sigmoid", "signed": signed}
-    elif names in ({"k", "s", "_raw_a"}, {"k", "s", "_raw_a", "_raw_b"}):
-        k, s = raw["k"], raw["s"]
-        if choice("version", version, ("0.1.0", "0.1.1")) == "0.1.0":  # exp(-exp(k x - s))
-            k, s = torch.log(-k), s / k
-            if not torch.isfinite(k).all():
-                raise ValueError("output_activation: a ParametricDoubleExponential that falls, k > 0; those here rise")
-        values, signed = _range(raw["_raw_a"], raw.get("_raw_b"), non_negative, None)
-        values |= {"log_slope": k, "shift": s}
-        spec = {"type": "double_exponential", "signed": signed}
-    else:
-        raise ValueError(f"output_activation: an unknown module with the weights {', '.join(sorted(names))}")
-    weights.ours |= {ours + name: value for name, value in values.items()}
-    return spec
-
-
-def _range(
-    amplitude: Tensor, baseline: Tensor | None, non_negative: bool, width: Tensor | None
-) -> tuple[dict[str, Tensor], bool]:
-    """Our raw amplitude and baseline, and whether the baseline is signed. A negative width turns a sigmoid round."""
-    rising = width is None or bool((width > 0).all())
-    if non_negative and rising:
-        signed = baseline is None
-        return {
-            "raw_amplitude": amplitude,
-            "raw_baseline": torch.zeros_like(amplitude) if baseline is None else baseline,
-        }, signed
-    if non_negative:
-        amplitude = F.softplus(amplitude)
-        baseline = None if baseline is None else F.softplus(baseline)
-    baseline = torch.zeros_like(amplitude) if baseline is None else baseline
-    turned = amplitude < 0
-    if not (amplitude * (1 if width is None else width) > 0).all() or (width is None and turned.any()):
-        raise ValueError("output_activation: falls with its input for a neuron at least; those here rise")
-    # b s(z) + a = -b s(-z) + (a + b)
-    baseline = torch.where(turned, baseline + amplitude, baseline)
-    return {"raw_amplitude": _inverse_softplus(amplitude.abs()), "raw_baseline": baseline}, True
-
-
-def _inverse_softplus(y: Tensor) -> Tensor:
-    return y + torch.log(-torch.expm1(-y))

@@ -195,6 +195,155 @@ def paired_scores(
     ax.legend(loc="lower right")
 
 
+def dynamic_strfs(
+    fields: ArrayLike,
+    frames: Sequence[int],
+    dt_ms: float,
+    frequencies: ArrayLike | None = None,
+    response: ArrayLike | None = None,
+    width: float = 7.0,
+) -> Figure:
+    """Draw the receptive fields that a neuron has at some moments, on one colour scale, in the order of time.
+
+    Parameters
+    ----------
+    fields : (k, F, T) last tap at lag 0
+    frames : (k,) when
+    dt_ms, frequencies : see `strf`
+    response : (n_frames,) the neuron's rate, spikes per bin, drawn above with these moments marked; None: not drawn
+    width : of the figure, inches
+    """
+    import matplotlib.pyplot as plt
+
+    fields = np.asarray(fields, float)
+    if fields.ndim != 3 or len(fields) != len(frames):
+        raise ValueError(f"fields of shape {fields.shape}: must be ({len(frames)}, F, T), one a frame")
+    times = (np.asarray(frames) + 0.5) * dt_ms / 1000
+    n_rows = 1 if response is None else 2
+    figure = plt.figure(figsize=(width, 1.3 + 0.7 * n_rows))
+    grid = figure.add_gridspec(n_rows, len(fields), height_ratios=[1, 1.8][2 - n_rows :])
+    if response is not None:
+        above = figure.add_subplot(grid[0, :])
+        rate(above, response, dt_ms)
+        for time in times:
+            above.axvline(time, color=MODEL, lw=0.8)
+    axes: list[Axes] = []
+    limit = float(np.abs(fields).max())
+    for i, field in enumerate(fields):
+        axes.append(figure.add_subplot(grid[-1, i], sharey=axes[0] if axes else None))
+        mesh = strf(axes[i], field, dt_ms, frequencies, limit, labels=i == 0)
+        axes[i].set_title(f"{times[i]:.3g} s")
+        axes[i].tick_params(labelleft=i == 0)
+    symmetric_colorbar(figure, mesh, axes, "gradient")
+    return figure
+
+
+def dream(
+    axes: tuple[Axes, Axes],
+    stimulus: ArrayLike,
+    response: ArrayLike,
+    dt_ms: float,
+    frequencies: ArrayLike | None = None,
+) -> QuadMesh:
+    """Draw the stimulus (F, T) that drives a neuron most into one axes, and its rate (T,) along it into another.
+
+    The stimulus has the colours of a field, not of a spectrogram: what is below zero is as telling as what is above.
+    """
+    stimulus = _matrix("stimulus", stimulus)
+    limit = float(np.abs(stimulus).max()) or 1.0
+    times = np.arange(stimulus.shape[1] + 1) * dt_ms / 1000
+    bands = band_edges(frequencies, len(stimulus))
+    mesh = axes[0].pcolormesh(times, bands, stimulus, cmap=DIVERGING, vmin=-limit, vmax=limit, rasterized=True)
+    frequency_axis(axes[0], frequencies)
+    rate(axes[1], response, dt_ms)
+    for ax in axes:
+        ax.set_xlim(times[0], times[-1])
+    axes[1].set_ylim(bottom=min(0.0, float(np.asarray(response, float).min()) * 1000 / dt_ms))
+    return mesh
+
+
+def hidden_strfs(
+    fields: ArrayLike,
+    weights: ArrayLike,
+    dt_ms: float,
+    frequencies: ArrayLike | None = None,
+    taus_ms: ArrayLike | None = None,
+    n_columns: int = 4,
+    width: float = 7.0,
+) -> Figure:
+    """Draw the receptive fields of a neuron's hidden units, with the sign with which the neuron hears each.
+
+    Parameters
+    ----------
+    fields : (n, F, T) of the units themselves, not multiplied by their weights
+    weights : (n,) with which the neuron sums the units
+    dt_ms, frequencies : see `strf`
+    taus_ms : (n,) time constants of the units, ms; None: they have none
+    n_columns, width : see `strf_grid`
+    """
+    fields, weights = np.asarray(fields, float), np.asarray(weights, float)
+    if fields.ndim != 3 or weights.shape != fields.shape[:1]:
+        raise ValueError(
+            f"weights of shape {weights.shape}: must be one a field, of which there are {fields.shape[:1]}"
+        )
+    titles = [f"{'excites' if v > 0 else 'inhibits'}, {abs(v):.2g}" for v in weights]
+    if taus_ms is not None:
+        titles = [f"{title}\nτ {tau:.3g} ms" for title, tau in zip(titles, np.asarray(taus_ms, float), strict=True)]
+    figure = strf_grid(fields, dt_ms, frequencies, titles, n_columns, width=width)
+    for ax, v in zip(figure.axes, weights):
+        ax.title.set_color(MODEL if v > 0 else REFERENCE)
+    return figure
+
+
+def modulation_transfer(
+    ax: Axes, gain: ArrayLike, densities: ArrayLike, rates: ArrayLike, unit: str = "octave"
+) -> QuadMesh:
+    """Draw a modulation transfer function, as a share of its maximum: rising ripples left, falling ones right.
+
+    Parameters
+    ----------
+    gain : (n_densities, n_rates), see `strflab.receptive_fields.ModulationTransfer`
+    densities : (n_densities,) cycles a `unit`
+    rates : (n_rates,) Hz
+    unit : "octave" or "kHz"
+    """
+    gain = _matrix("gain", gain)
+    edges = (_midpoints(np.asarray(v, float)) for v in (rates, densities))
+    mesh = ax.pcolormesh(*edges, gain / (gain.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1, rasterized=True)
+    ax.axvline(0, color="0.5", lw=0.5)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("rate (Hz)")
+    ax.set_ylabel(f"density (cycles/{unit})")
+    return mesh
+
+
+def gradient_energy(
+    ax: Axes, energy: ArrayLike, lags: ArrayLike, memory: ArrayLike | None = None, label: str | None = None
+) -> None:
+    """Draw the energy of gradients against lag: of many neurons the median, and a band from quartile to quartile.
+
+    Parameters
+    ----------
+    energy : (T,) or (n, T) share of a field's energy at each lag, the first lag 0; a neuron of NaN is left out
+    lags : (T,) ms
+    memory : (...) ms, of which the median is marked; None: not marked
+    label : of the curve in a legend
+    """
+    rows = np.atleast_2d(np.asarray(energy, float))
+    rows = rows[np.isfinite(rows).all(-1)]
+    if not len(rows):
+        raise ValueError("energy: must hold a neuron without NaN")
+    low, middle, high = np.percentile(rows, [25, 50, 75], axis=0)
+    (line,) = ax.semilogy(np.asarray(lags, float), middle, label=label)
+    if len(rows) > 1:
+        ax.fill_between(np.asarray(lags, float), low, high, color=line.get_color(), alpha=0.25, lw=0)
+    if memory is not None:
+        ax.axvline(float(np.nanmedian(np.asarray(memory, float))), color=line.get_color(), lw=0.8, ls=":")
+    ax.set_ylim(bottom=max(1e-6 * middle.max(), ax.get_ylim()[0]))
+    ax.set_xlabel("lag (ms)")
+    ax.set_ylabel("share of gradient energy")
+
+
 def symmetric_colorbar(figure: Figure, mesh: QuadMesh, axes: Any, label: str) -> Colorbar:
     """Add a slim colour bar with ticks at the two ends and zero."""
     bar = figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=25)

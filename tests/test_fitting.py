@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from strflab import data, metrics, models
-from strflab.fitting import Clips, Diverged, Penalty, Recipe, fit, poisson_loss
+from strflab.fitting import Clips, Diverged, Penalty, Recipe, fit, initialize_output, poisson_loss
 from strflab.reverse_correlation import RidgeSTRF
 
 
@@ -277,8 +277,12 @@ def test_averaged_weights_are_returned():
     torch.manual_seed(0)
     model = Watched(ds.n_bands, 1, ds.n_neurons)
     start = model.readout.strf.kernel.weight.detach().clone()
-    plain = fit(linear(ds), ds, recipe=Recipe(epochs=1, batch_size=9, learning_rate=0.1), progress=False)
-    run = fit(model, ds, recipe=Recipe(epochs=1, batch_size=9, learning_rate=0.1, ema=0.75), progress=False)
+    plain = fit(
+        linear(ds), ds, recipe=Recipe(epochs=1, batch_size=9, learning_rate=0.1, initialize=False), progress=False
+    )
+    run = fit(
+        model, ds, recipe=Recipe(epochs=1, batch_size=9, learning_rate=0.1, initialize=False, ema=0.75), progress=False
+    )
     expected = 0.75 * start + 0.25 * plain.model.readout.strf.kernel.weight
     torch.testing.assert_close(run.model.readout.strf.kernel.weight, expected)
 
@@ -301,3 +305,30 @@ def test_other_precisions_fit(precision):
     run = fit(linear(ds), ds, recipe=Recipe(epochs=30, learning_rate=0.05, precision=precision), progress=False)
     assert run.history[-1]["train_loss"] < 0.5 * run.history[0]["train_loss"]
     assert next(run.model.parameters()).dtype == (torch.float64 if precision == "float64" else torch.float32)
+
+
+@pytest.mark.parametrize(
+    "activation", ["identity", "parametric_softplus", "parametric_sigmoid", "double_exponential", "exp", "softplus"]
+)
+@pytest.mark.parametrize("name", ["Linear", "NetworkReceptiveField"])
+def test_a_new_model_starts_at_the_neurons_mean_and_spread(name, activation):
+    ds = data.load("simulated", n_neurons=4, n_clips=6, seconds=2.0, seed=5)
+    torch.manual_seed(0)
+    model = models.build(name, n_frequency_bands=ds.n_bands, out_neurons=4, output_activation=activation)
+    clips = Clips(model, ds, torch.device("cpu"), "mse")
+    initialize_output(model, clips)
+    mean, variance = clips.moments()
+    prediction = clips.predict(model)
+    assert ((prediction.mean((0, 2, 3)) - mean).abs() < 2 * variance.sqrt()).all()
+    assert (prediction.std((0, 2, 3)) < 3 * variance.sqrt()).all()
+    assert (prediction.std((0, 2, 3)) > 0.02 * variance.sqrt()).all()
+
+
+def test_a_fitted_model_goes_on_from_its_own_weights(tmp_path):
+    ds = made_up()
+    model = fit(linear(ds), ds, recipe=Recipe(epochs=30, learning_rate=0.05), progress=False).model
+    model.save_pretrained(tmp_path)
+    for again in (model, models.from_pretrained(tmp_path)):
+        before = again.STRF_weight().detach().clone()
+        initialize_output(again, Clips(again, ds, torch.device("cpu"), "mse"))
+        assert torch.equal(again.STRF_weight(), before)

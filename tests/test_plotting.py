@@ -64,3 +64,56 @@ def test_a_vector_is_no_field():
     _, ax = plt.subplots()
     with pytest.raises(ValueError, match="field"):
         plotting.strf(ax, np.zeros(5), 5.0)
+
+
+def test_moments_of_a_dynamic_field_share_a_scale_and_are_marked():
+    fields = np.stack([np.full((6, 4), 1.0), np.full((6, 4), -5.0)])
+    figure = plotting.dynamic_strfs(fields, [9, 99], 5.0, FREQUENCIES, response=np.ones(200))
+    above, *axes = figure.axes[:3]
+    assert [line.get_xdata()[0] for line in above.lines] == pytest.approx([0.0475, 0.4975])  # s
+    assert {ax.collections[0].get_clim() for ax in axes} == {(-5.0, 5.0)}
+    assert [ax.get_title() for ax in axes] == ["0.0475 s", "0.497 s"]
+    assert len(plotting.dynamic_strfs(fields, [9, 99], 5.0).axes) == 3  # two fields and a colour bar
+    with pytest.raises(ValueError, match="one a frame"):
+        plotting.dynamic_strfs(fields, [9], 5.0)
+
+
+def test_dream_stands_above_its_response_on_one_time_axis():
+    stimulus = np.zeros((6, 40))
+    stimulus[2, -1], stimulus[0, 0] = 2.0, -3.0
+    _, axes = plt.subplots(2, 1)
+    mesh = plotting.dream(axes, stimulus, np.full(40, 0.1), 5.0, FREQUENCIES)
+    assert mesh.get_clim() == (-3.0, 3.0)
+    assert mesh.get_array().reshape(6, 40)[2, -1] == 2.0  # time runs to the right
+    assert axes[0].get_xlim() == axes[1].get_xlim() == (0.0, 0.2)
+    assert axes[1].get_ylim()[0] == 0
+
+
+def test_hidden_fields_carry_sign_and_time_constant():
+    fields = np.random.default_rng(0).normal(size=(3, 6, 4))
+    figure = plotting.hidden_strfs(fields, [0.5, -0.25, 0.1], 5.0, FREQUENCIES, taus_ms=[5.0, 12.34, 100.0])
+    titles = [ax.get_title() for ax in figure.axes[:3]]
+    assert titles == ["excites, 0.5\nτ 5 ms", "inhibits, 0.25\nτ 12.3 ms", "excites, 0.1\nτ 100 ms"]
+    with pytest.raises(ValueError, match="weights of shape"):
+        plotting.hidden_strfs(fields, [0.5], 5.0)
+
+
+def test_transfer_function_is_drawn_over_rate_and_density():
+    gain = np.zeros((3, 5))
+    gain[1, 4] = 7.0
+    _, ax = plt.subplots()
+    mesh = plotting.modulation_transfer(ax, gain, [0.0, 0.5, 1.0], [-20.0, -10.0, 0.0, 10.0, 20.0], "kHz")
+    assert mesh.get_array().reshape(3, 5)[1, 4] == 1.0
+    assert ax.get_xlim() == (-25.0, 25.0)
+    assert ax.get_ylabel() == "density (cycles/kHz)"
+
+
+def test_gradient_energy_is_a_median_over_neurons():
+    energy = np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0.1], [0.9, 0.1, 0.0], [np.nan] * 3])
+    _, ax = plt.subplots()
+    plotting.gradient_energy(ax, energy, [0.0, 5.0, 10.0], memory=[15.0, 10.0, 5.0, np.nan])
+    assert ax.lines[0].get_ydata() == pytest.approx([0.7, 0.2, 0.1])
+    assert ax.lines[1].get_xdata()[0] == 10.0
+    assert ax.get_yscale() == "log"
+    with pytest.raises(ValueError, match="energy"):
+        plotting.gradient_energy(ax, energy[3], [0.0, 5.0, 10.0])

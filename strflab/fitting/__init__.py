@@ -2,7 +2,7 @@
 
 from strflab.fitting.checkpoint import Checkpoint
 from strflab.fitting.clips import Clips
-from strflab.fitting.loop import Diverged, Run, fit
+from strflab.fitting.loop import Diverged, Run, fit, initialize_output
 from strflab.fitting.losses import LOSSES, poisson_log_loss, poisson_loss, squared_error
 from strflab.fitting.recipe import Penalty, Recipe
 
@@ -15,6 +15,7 @@ __all__ = [
     "Recipe",
     "Run",
     "fit",
+    "initialize_output",
     "poisson_log_loss",
     "poisson_loss",
     "squared_error",

@@ -56,11 +56,18 @@ class Clips:
         self.loss_name = loss
         self.elementwise = LOSSES[loss]
         if loss == "nmse":
-            variance = _weighted_variance(self.y, self.weight)
+            variance = self.moments()[1]
             self.weight = self.weight / torch.where(variance > 0, variance, math.inf)[:, None, None]
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (N,) of the responses, frames weighted as in the loss."""
+        total = self.weight.sum((0, 2, 3), keepdim=True)
+        total = torch.where(total > 0, total, 1.0)
+        mean = (self.y * self.weight).sum((0, 2, 3), keepdim=True) / total
+        return mean.flatten(), ((self.y - mean) ** 2 * self.weight).sum((0, 2, 3)) / total.flatten()
 
     def take(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Stimuli, targets and weights of these clips, as long as the longest of them."""
@@ -105,13 +112,6 @@ class Clips:
         if monitor == "normalized_corrcoef":
             scores = scores / self.ccmax  # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
         return loss, scores.cpu().numpy()
-
-
-def _weighted_variance(y: Tensor, weight: Tensor) -> Tensor:
-    """(N,) variance of (B, N, 1, T) under the weights."""
-    total = weight.sum((0, 2, 3), keepdim=True).clamp(min=1)
-    mean = (y * weight).sum((0, 2, 3), keepdim=True) / total
-    return ((y - mean) ** 2 * weight).sum((0, 2, 3)) / total.flatten()
 
 
 def _padded(clips: list[Tensor], n_frames: int, value: float = 0.0) -> Tensor:

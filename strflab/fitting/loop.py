@@ -101,6 +101,8 @@ def fit(
     held_out = learning if validation is None else Clips(model, validation, device, recipe.loss, dtype)
     saved = Checkpoint(checkpoint, identity(model, recipe, train, validation)) if checkpoint is not None else None
     with _seeded(recipe.seed, device), progress_bar(total=recipe.epochs, disable=not progress, unit="epoch") as bar:
+        if recipe.initialize:
+            initialize_output(model, learning)
         state = _State(model, recipe)
         if saved is not None:
             saved.load(state)
@@ -124,8 +126,25 @@ def fit(
     if state.best_epoch == 0:
         raise Diverged(f"{recipe.monitor} was never a number: no neuron of the validation clips has signal power > 0")
     state.restore_best()
+    model.fitted = True  # type: ignore[assignment]
     model.eval()
     return Run(model, state.history, state.best_epoch, state.best_scores, recipe, str(device), state.seconds)
+
+
+def initialize_output(model: nn.Module, clips: Clips) -> None:
+    """Start the readout of a model that was never fitted at the mean and spread of each neuron's response.
+
+    The gradient through an output nonlinearity is small far from the rates that neurons have, and their spread
+    differs by a factor of ten and more: from there a fit needs many steps only to find the scale.
+    """
+    readout = getattr(model, "readout", None)
+    if getattr(model, "fitted", False) or not hasattr(readout, "initialize"):
+        return
+    mean, variance = clips.moments()
+    sd = torch.where(variance > 0, variance, 1.0).sqrt()
+    if clips.loss_name == "poisson_log":
+        mean, sd = torch.log(mean.clamp(min=1e-4)), torch.ones_like(sd)
+    readout.initialize(mean, sd)  # type: ignore[union-attr]
 
 
 class _State:

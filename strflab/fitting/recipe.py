@@ -92,6 +92,7 @@ class Recipe:
     ema : average the weights over steps with this factor (0.99, say) and score, keep and return the average;
         None: off
     precision : "float32", "bfloat16" (automatic mixed precision) or "float64"
+    initialize : start a model that was never fitted or loaded with its output at each neuron's mean and spread
     compile : run the model through `torch.compile`
     seed : of the order of clips and pieces and of whatever the model draws at random
 
@@ -122,6 +123,7 @@ class Recipe:
     gradient_clip: float | None = None
     ema: float | None = None
     precision: str = "float32"
+    initialize: bool = True
     compile: bool = False
     seed: int = 0
 
@@ -142,6 +144,7 @@ class Recipe:
             number("gradient_clip", self.gradient_clip, above=0)
         if self.ema is not None and not 0 < number("ema", self.ema) < 1:
             raise ValueError(f"ema={self.ema!r}: must lie between 0 and 1")
+        boolean("initialize", self.initialize)
         boolean("compile", self.compile)
         integer("seed", self.seed, minimum=0, maximum=2**63 - 1)
         object.__setattr__(self, "penalties", tuple(self.penalties))

@@ -46,6 +46,21 @@ class NeuronActivation(nn.Module, Configurable):
         """The rate a that a neuron falls to, (N,)."""
         return self.raw_baseline if self.signed else F.softplus(self.raw_baseline)
 
+    def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        """Set the parameters to suit neurons of these rates, and return the mean and sd that the input should have.
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the responses over time, spikes per bin
+        """
+        raise NotImplementedError
+
+    def _set_baseline(self, value: Tensor, mean: Tensor) -> None:
+        if self.signed:
+            self.raw_baseline.copy_(value)
+        else:  # a rate of zero cannot be reached, only approached
+            self.raw_baseline.copy_(_inverse(torch.maximum(value, 0.05 * mean + 1e-4)))
+
 
 class ParametricSoftplus(NeuronActivation):
     """``softplus(b x) / b + a``: zero or a baseline below threshold, linear above.
@@ -71,6 +86,12 @@ class ParametricSoftplus(NeuronActivation):
     def slope(self) -> Tensor:
         """Sharpness b of the knee, (N,)."""
         return F.softplus(self.raw_slope)
+
+    @torch.no_grad()
+    def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        self.raw_slope.copy_(_inverse(2 / sd))
+        self._set_baseline(torch.zeros_like(mean), mean)
+        return mean, sd
 
     def forward(self, x: Tensor) -> Tensor:
         slope = _per_neuron(self.slope)
@@ -101,6 +122,14 @@ class ParametricSigmoid(NeuronActivation):
         self.midpoint = self._constant(number("midpoint", midpoint))
         self.raw_width = self._constant(_inverse_softplus(number("width", width, above=0)))
         self.raw_baseline = self._baseline_parameter(baseline)
+
+    @torch.no_grad()
+    def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        self._set_baseline(mean - sd, mean)
+        self.raw_amplitude.copy_(_inverse(4 * sd))
+        self.midpoint.fill_(math.log(3))  # an input of 0 gives a quarter of the amplitude
+        self.raw_width.fill_(_inverse_softplus(1.0))
+        return torch.zeros_like(mean), torch.ones_like(sd)
 
     def forward(self, x: Tensor) -> Tensor:
         amplitude, width = F.softplus(self.raw_amplitude), F.softplus(self.raw_width)
@@ -133,6 +162,14 @@ class ParametricDoubleExponential(NeuronActivation):
         self.shift = self._constant(number("shift", shift))
         self.raw_baseline = self._baseline_parameter(baseline)
 
+    @torch.no_grad()
+    def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        self._set_baseline(mean - sd, mean)
+        self.raw_amplitude.copy_(_inverse(4 * sd))
+        self.log_slope.zero_()
+        self.shift.fill_(math.log(math.log(4)))  # an input of 0 gives a quarter of the amplitude
+        return torch.zeros_like(mean), torch.ones_like(sd)
+
     def forward(self, x: Tensor) -> Tensor:
         z = torch.exp(_per_neuron(self.log_slope)) * (x - _per_neuron(self.shift))
         # far below threshold exp(-z) overflows to infinity, whose gradient is 0 * inf: stop short of it
@@ -157,6 +194,16 @@ class Pointwise(nn.Module, Configurable):
 
     def forward(self, x: Tensor) -> Tensor:
         return FUNCTIONS[self.name](x)
+
+    def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and sd (N,) that the input should have for an output of this mean and sd."""
+        if self.name == "exp":
+            return torch.log(mean.clamp(min=1e-4)), sd / mean.clamp(min=1e-4)
+        if self.name == "softplus":
+            return _inverse(mean.clamp(min=1e-4)), torch.ones_like(sd)
+        if self.name == "sigmoid":
+            return torch.logit(mean.clamp(1e-3, 1 - 1e-3)), torch.ones_like(sd)
+        return mean, sd
 
     def extra_repr(self) -> str:
         return self.name
@@ -225,6 +272,11 @@ def make_activation(name: str, spec: Any, n_neurons: int) -> nn.Module:
 def _per_neuron(parameter: Tensor) -> Tensor:
     """(N,) -> (N, 1, 1), to meet (B, N, 1, T)."""
     return parameter[:, None, None]
+
+
+def _inverse(y: Tensor) -> Tensor:
+    """The inverse of softplus, elementwise."""
+    return y + torch.log(-torch.expm1(-y))
 
 
 def _inverse_softplus(y: float) -> float:

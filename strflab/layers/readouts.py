@@ -48,6 +48,18 @@ class STRFReadout(CausalLayer):
         """The filter's length in frames."""
         return self.strf.memory
 
+    def initialize(self, mean: Tensor, sd: Tensor) -> None:
+        """Bring filters, constants and nonlinearity to the scale of neurons with these means and sds (N,)."""
+        mean, sd = _initialized(self.activation, mean, sd)
+        with torch.no_grad():
+            if self.norm is not None:
+                self.norm.weight.copy_(sd)
+                self.norm.bias.copy_(mean)
+                return
+            self.strf.kernel.rescale(sd)
+            if self.strf.bias is not None:
+                self.strf.bias.copy_(mean)
+
     def STRF_weight(self) -> Tensor:
         """The filters that are applied (N, C, F, T): those of the convolution times the gain of the normalisation."""
         return self.strf.STRF_weight() * self._gain()[:, None, None, None]
@@ -121,6 +133,13 @@ class LinearReadout(CausalLayer):
         """The dense layer whose outputs are the neurons."""
         return self.fc if isinstance(self.fc, nn.Linear) else self.fc[-1]  # type: ignore[index]
 
+    def initialize(self, mean: Tensor, sd: Tensor) -> None:
+        """Bring weights, constants and nonlinearity to the scale of neurons with these means and sds (N,)."""
+        mean, sd = _initialized(self.activation, mean, sd)
+        with torch.no_grad():
+            self.last.weight.mul_(sd[:, None])
+            self.last.bias.copy_(mean)
+
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self._weigh(x))
 
@@ -130,3 +149,10 @@ class LinearReadout(CausalLayer):
     def _weigh(self, x: Tensor) -> Tensor:
         x = x.flatten(1, 2).transpose(1, 2)  # (B, T, C F)
         return self.fc(x).transpose(1, 2).unsqueeze(2)  # (B, N, 1, T)
+
+
+def _initialized(activation: nn.Module, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sd that the input of `activation` should have; of one that cannot tell, those of its output."""
+    if hasattr(activation, "initialize"):
+        return activation.initialize(mean, sd)  # type: ignore[operator]
+    return mean, sd

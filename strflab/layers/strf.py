@@ -43,6 +43,10 @@ class STRFKernel(nn.Module, Configurable):
         """Return the filters (n_out, n_in, n_bands, n_lags)."""
         raise NotImplementedError
 
+    def rescale(self, gain: Tensor) -> None:
+        """Multiply each output channel's filters by `gain` (n_out,)."""
+        raise NotImplementedError
+
 
 class FullSTRF(STRFKernel):
     """Every tap is a parameter: the filter of a convolution."""
@@ -53,6 +57,9 @@ class FullSTRF(STRFKernel):
 
     def forward(self) -> Tensor:
         return self.weight
+
+    def rescale(self, gain: Tensor) -> None:
+        self.weight.mul_(gain[:, None, None, None])
 
 
 class SeparableSTRF(STRFKernel):
@@ -93,6 +100,9 @@ class SeparableSTRF(STRFKernel):
             self.spectral = nn.Parameter(torch.randn(*shape, n_bands) * scale)
         self.temporal = nn.Parameter(torch.randn(*shape, n_lags) * scale)
 
+    def rescale(self, gain: Tensor) -> None:
+        self.temporal.mul_(gain[:, None, None, None])
+
     def forward(self) -> Tensor:
         spectral = self._gaussians() if self.gaussian else self.spectral
         return torch.einsum("oirf,oirt->oift", spectral, self.temporal)
@@ -127,6 +137,9 @@ class ParametricSTRF(STRFKernel):
         self.weight = nn.Parameter((2 * torch.rand(shape) - 1) / math.sqrt(n_in * self.num_gaussians))
         self.centre = nn.Parameter(torch.stack([torch.rand(shape) * (n - 1) for n in (n_bands, n_lags)]))
         self.width = nn.Parameter(torch.stack([torch.full(shape, n / 10) for n in (n_bands, n_lags)]))
+
+    def rescale(self, gain: Tensor) -> None:
+        self.weight.mul_(gain[:, None, None])
 
     def forward(self) -> Tensor:
         _, _, n_bands, n_lags = self.shape  # type: ignore[misc]

@@ -48,6 +48,7 @@ class Model(nn.Module, Configurable):
     """
 
     default_activation = "identity"
+    fitted = False  # set by a fit and by loading: a fitted model is not initialised again
 
     def __init__(
         self,
@@ -252,6 +253,7 @@ class Model(nn.Module, Configurable):
             raise ValueError(
                 f"{folder}: model.safetensors does not fit config.json; save the model again: {error}"
             ) from None
+        model.fitted = True
         return model.eval()
 
     def _check_input(self, x: Tensor) -> None:

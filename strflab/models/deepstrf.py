@@ -100,6 +100,7 @@ def from_deepstrf(
     )
     model = kind(**options)
     weights.load_into(model)
+    model.fitted = True
     return model.eval()
 
 

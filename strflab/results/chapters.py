@@ -1,4 +1,4 @@
-"""Results that outlive their run: what a chapter computed from a recording, kept with how it came about.
+"""What a chapter computed from a recording, kept with how it came about.
 
 A result is a set of named arrays in one safetensors file of results/, whose header holds the provenance. It is enough
 to redraw every figure and judge every claim of its chapter where the recording is not at hand.
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from strflab.results.folder import folder
 
 if TYPE_CHECKING:
     from strflab.data import NeuralDataset
@@ -38,11 +40,6 @@ class Result:
         return self.arrays[name]
 
 
-def folder() -> Path:
-    """Where results are kept: $STRFLAB_RESULTS, or results/ of the tree that the package runs from."""
-    return Path(os.environ.get("STRFLAB_RESULTS", Path(__file__).resolve().parents[1] / "results"))
-
-
 def available() -> list[str]:
     """Names of the results that are here."""
     return sorted(path.stem for path in folder().glob("*.safetensors"))
@@ -54,7 +51,7 @@ def save(name: str, arrays: Mapping[str, ArrayLike], provenance: Mapping[str, An
     Parameters
     ----------
     name : one result a name; a former one is replaced
-    arrays : numbers of any shape, or strings, by name
+    arrays : numbers of any shape, by name
     provenance : JSON values: data set, device, date, seed ...
     """
     from safetensors.numpy import save_file

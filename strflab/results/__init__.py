@@ -1,0 +1,33 @@
+"""Results that outlive their run: what chapters computed (`recorded`), and fitted models (`fit`)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from strflab.results.chapters import Result, available, load, recorded, save
+from strflab.results.folder import folder
+
+_FITS = ("StoredFit", "compare", "fit", "fit_key", "fits", "load_fit", "prune")  # these import the models
+
+__all__ = [
+    "Result",
+    "StoredFit",
+    "available",
+    "compare",
+    "fit",
+    "fit_key",
+    "fits",
+    "folder",
+    "load",
+    "load_fit",
+    "prune",
+    "recorded",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FITS:
+        return getattr(importlib.import_module("strflab.results.stored_fits"), name)
+    raise AttributeError(f"module 'strflab.results' has no attribute {name!r}")

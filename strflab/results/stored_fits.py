@@ -1,0 +1,207 @@
+"""Fitted models that are kept, so that the same fit is never run twice.
+
+A fit is stored under a key made of all that decides its outcome: the model's configuration, the fingerprints of the
+data, the recipe with its seed, and the version of the fitting code. With it are kept the weights, the history, the
+score of each neuron, and how it came about. What is loaded is checked: a stored model that no longer reproduces its
+own scores is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from strflab import fitting, metrics, models
+from strflab.data import NeuralDataset
+from strflab.fitting.checkpoint import VERSION
+from strflab.results.folder import folder
+
+TOLERANCE = 1e-3  # between a stored score and the same score evaluated on another machine
+
+
+@dataclass
+class StoredFit:
+    """A fitted model and its record.
+
+    model : in evaluation mode
+    scores : CCnorm of each neuron on the test clips (or the validation clips if there are none), NaN where undefined
+    history : a record an epoch
+    record : everything else: name, key, recipe, data, best_epoch, device, seconds, versions, commit, date
+    stored : True if it was loaded, False if it was just fitted
+    """
+
+    model: models.Model
+    scores: np.ndarray
+    history: list[dict[str, float]]
+    record: dict[str, Any]
+    stored: bool
+
+
+def fit(
+    build: Callable[[], models.Model],
+    train: NeuralDataset,
+    validation: NeuralDataset | None = None,
+    recipe: fitting.Recipe | None = None,
+    *,
+    test: NeuralDataset | None = None,
+    name: str = "",
+    refit: bool = False,
+    **options: Any,
+) -> StoredFit:
+    """Return the stored fit of this model, these data and this recipe, or run it and store it.
+
+    Parameters
+    ----------
+    build : makes the model; called with torch seeded by `recipe.seed`
+    train, validation, recipe : as for `strflab.fitting.fit`
+    test : clips to score the fitted model on; None: `validation`, or `train`
+    name : what to call it in lists
+    refit : run it even if it is stored
+    **options : of `strflab.fitting.fit`: device, checkpoint, progress, callback
+
+    Raises
+    ------
+    ValueError : a stored fit is damaged, or does not reproduce its own scores
+
+    Examples
+    --------
+    >>> from strflab import data, results                                    # doctest: +SKIP
+    >>> kept = results.fit(lambda: models.Linear(34, 9, ds.n_neurons), ds)   # doctest: +SKIP
+    """
+    recipe = recipe or fitting.Recipe()
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        model = build()
+    scored = test or validation or train
+    key = fit_key(model, train, validation, scored, recipe)
+    path = folder() / "fits" / key
+    if path.is_dir() and not refit:
+        kept = load_fit(key)
+        again = _scores(kept.model, scored)
+        if not np.allclose(again, kept.scores, atol=TOLERANCE, equal_nan=True):
+            worst = float(np.nanmax(np.abs(again - kept.scores)))
+            raise ValueError(f"{path} does not reproduce its own scores (off by {worst:.2g}): refit=True runs it again")
+        return kept
+    run = fitting.fit(model, train, validation, recipe, **options)
+    record = _record(name, key, run, {"train": train, "validation": validation, "scored": scored})
+    kept = StoredFit(model, _scores(model, scored), run.history, record, stored=False)
+    _write(path, kept)
+    return kept
+
+
+def fit_key(
+    model: models.Model,
+    train: NeuralDataset,
+    validation: NeuralDataset | None,
+    scored: NeuralDataset,
+    recipe: fitting.Recipe,
+) -> str:
+    """Return the key under which a fit is stored: 16 hexadecimal digits."""
+    decides = fitting.checkpoint.identity(model, recipe, train, validation) | {"scored": scored.fingerprint()}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_fit(key: str) -> StoredFit:
+    """Return a stored fit by its key.
+
+    Raises
+    ------
+    FileNotFoundError : there is none
+    ValueError : it is damaged
+    """
+    path = folder() / "fits" / key
+    if not (path / "fit.json").is_file():
+        raise FileNotFoundError(f"no stored fit {key!r} in {path.parent}")
+    try:
+        told = json.loads((path / "fit.json").read_text("utf8"))
+        scores = np.array([np.nan if s is None else s for s in told["scores"]])
+        model = models.from_pretrained(path)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, or run the fit with refit=True") from None
+    return StoredFit(model, scores, told["history"], told["record"], stored=True)
+
+
+def fits() -> list[dict[str, Any]]:
+    """Return the records of all stored fits, with the mean score and the size on disk, newest last."""
+    rows = []
+    for path in (folder() / "fits").glob("*/fit.json"):
+        told = json.loads(path.read_text("utf8"))
+        known = [s for s in told["scores"] if s is not None]
+        size = sum(file.stat().st_size for file in path.parent.iterdir())
+        mean = float(np.mean(known)) if known else float("nan")
+        rows.append(told["record"] | {"score": mean, "megabytes": size / 1e6})
+    return sorted(rows, key=lambda row: (row["date"], row["key"]))
+
+
+def compare(a: str | StoredFit, b: str | StoredFit) -> metrics.Comparison:
+    """Return the paired comparison of two fits' scores over neurons: a less b.
+
+    Raises
+    ------
+    ValueError : they were not scored on the same data
+    """
+    first, second = (load_fit(fit_) if isinstance(fit_, str) else fit_ for fit_ in (a, b))
+    data = [fit_.record["data"]["scored"]["fingerprint"] for fit_ in (first, second)]
+    if data[0] != data[1]:
+        raise ValueError("a and b were scored on different data: only scores of the same clips and neurons compare")
+    return metrics.compare(first.scores, second.scores)
+
+
+def prune(keep: Callable[[dict[str, Any]], bool]) -> list[str]:
+    """Delete the stored fits whose record, a row of `fits`, `keep` does not want; return their keys."""
+    dropped = [row["key"] for row in fits() if not keep(row)]
+    for key in dropped:
+        shutil.rmtree(folder() / "fits" / key)
+    return dropped
+
+
+def _scores(model: models.Model, dataset: NeuralDataset) -> np.ndarray:
+    clips = fitting.Clips(model, dataset, next(model.parameters()).device, "mse", next(model.parameters()).dtype)
+    return clips.evaluate(model, "normalized_corrcoef")[1]
+
+
+def _record(name: str, key: str, run: fitting.Run, datasets: dict[str, NeuralDataset | None]) -> dict[str, Any]:
+    from strflab.report import commit, versions
+
+    used = {
+        role: {"name": ds.name, "neurons": ds.n_neurons, "clips": ds.n_clips, "fingerprint": ds.fingerprint()}
+        for role, ds in datasets.items()
+        if ds is not None
+    }
+    return {
+        "name": name or type(run.model).__name__,
+        "key": key,
+        "version": VERSION,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "recipe": run.recipe.to_dict(),
+        "data": used,
+        "best_epoch": run.best_epoch,
+        "epochs": len(run.history),
+        "device": run.device,
+        "seconds": round(run.seconds, 2),
+        "versions": versions(),
+        "commit": commit(),
+        "date": date.today().isoformat(),
+    }
+
+
+def _write(path: Path, kept: StoredFit) -> None:
+    """Write a fit to `path`, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    kept.model.save_pretrained(partial)
+    scores = [None if np.isnan(s) else float(s) for s in kept.scores]
+    text = json.dumps({"record": kept.record, "scores": scores, "history": kept.history}, indent=1)
+    (partial / "fit.json").write_text(text + "\n", "utf8")
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(partial, path)

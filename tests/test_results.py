@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pytest
+
+from strflab import data, models, report, results
+from strflab.fitting import Recipe
+
+RECIPE = Recipe(epochs=3)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("STRFLAB_PROFILE", raising=False)
+    monkeypatch.setenv("STRFLAB_RESULTS", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return data.load("simulated", n_neurons=3, n_clips=4, seconds=1.0)
+
+
+def stored(ds, recipe=RECIPE, n_lags=4, **options):
+    build = lambda: models.Linear(ds.n_bands, n_lags, ds.n_neurons)  # noqa: E731
+    return results.fit(build, ds, recipe=recipe, progress=False, **options)
+
+
+def test_second_call_loads_the_first(ds):
+    first, second = stored(ds), stored(ds)
+    assert not first.stored
+    assert second.stored
+    np.testing.assert_array_equal(first.scores, second.scores)
+    assert first.history == second.history
+    x = ds.stimuli[0][None, None]
+    assert (first.model(x) == second.model(x)).all()
+    assert second.record["device"] == "cpu"
+    assert second.record["versions"]["torch"]
+    assert not stored(ds, refit=True).stored
+
+
+def test_whatever_decides_the_outcome_is_in_the_key(ds):
+    kept = {
+        stored(ds).record["key"],
+        stored(ds, Recipe(epochs=3, seed=1)).record["key"],
+        stored(ds, Recipe(epochs=4)).record["key"],
+        stored(ds, n_lags=5).record["key"],
+        stored(ds.select(clips=[0, 1, 2])).record["key"],
+        stored(ds, test=ds.select(clips=[3])).record["key"],
+    }
+    assert len(kept) == 6
+    assert {row["key"] for row in results.fits()} == kept
+
+
+def test_scores_that_are_not_reproduced_are_an_error(ds):
+    path = results.folder() / "fits" / stored(ds).record["key"] / "fit.json"
+    told = json.loads(path.read_text())
+    told["scores"][0] += 0.1
+    path.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"does not reproduce its own scores.*refit=True"):
+        stored(ds)
+
+
+def test_damaged_fit_is_refused_with_its_path(ds):
+    key = stored(ds).record["key"]
+    (results.folder() / "fits" / key / "fit.json").write_text("{")
+    with pytest.raises(ValueError, match=rf"{key} is damaged"):
+        stored(ds)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        results.load_fit("nothing")
+
+
+def test_fits_compare_in_pairs_only_on_the_same_data(ds):
+    a, b = stored(ds), stored(ds, Recipe(epochs=6))
+    comparison = results.compare(a.record["key"], b)
+    assert comparison.mean_difference == pytest.approx(np.nanmean(a.scores - b.scores))
+    with pytest.raises(ValueError, match="different data"):
+        results.compare(a, stored(ds.select(clips=[0, 1])))
+
+
+def test_prune_deletes_what_is_not_wanted(ds):
+    a, b = stored(ds, name="a"), stored(ds, Recipe(epochs=4), name="b")
+    assert results.prune(keep=lambda row: row["name"] == "b") == [a.record["key"]]
+    assert [row["name"] for row in results.fits()] == ["b"]
+    assert b.record["key"] == results.fits()[0]["key"]
+
+
+# ---- what chapters computed
+
+
+def recording(ds):
+    """The data set under the name of a recording."""
+    return data.NeuralDataset(
+        stimuli=ds.stimuli, responses=ds.responses, dt_ms=ds.dt_ms, frequencies=ds.frequencies, name="recording"
+    )
+
+
+def test_full_run_on_a_recording_is_kept_and_shown_where_the_recording_is_not(ds):
+    fresh = results.recorded("chapter", {"score": [0.5]}, recording(ds), report.setup("full", "cpu"))
+    assert not fresh.stored
+    shown = results.recorded("chapter", {"score": [0.1]}, ds, report.setup("smoke", "cpu"))
+    assert shown.stored
+    assert shown["score"].tolist() == [0.5]
+    assert shown.provenance["datasets"][0]["name"] == "recording"
+    assert results.available() == ["chapter"]
+
+
+def test_smoke_run_never_replaces_what_is_kept(ds):
+    results.recorded("chapter", {"score": [0.5]}, recording(ds), report.setup("full", "cpu"))
+    results.recorded("chapter", {"score": [0.1]}, recording(ds), report.setup("smoke", "cpu"))
+    assert results.load("chapter")["score"].tolist() == [0.5]
+
+
+def test_missing_and_damaged_results_are_told_apart(ds):
+    with pytest.raises(FileNotFoundError, match="chapter"):
+        results.load("chapter")
+    path = results.save("chapter", {"a": np.arange(3)}, {})
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged"):
+        results.load("chapter")
+    with pytest.raises(ValueError, match="name="):
+        results.save("../chapter", {}, {})
+    results.save("chapter", {"a": np.arange(3)}, {})
+    with pytest.raises(KeyError, match="it holds a"):
+        results.load("chapter")["b"]

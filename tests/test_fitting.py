@@ -308,7 +308,7 @@ def test_other_precisions_fit(precision):
 
 
 @pytest.mark.parametrize(
-    "activation", ["identity", "parametric_softplus", "parametric_sigmoid", "double_exponential", "exp", "softplus"]
+    "activation", ["identity", "parametric_softplus", "parametric_sigmoid", "double_exponential", "softplus"]
 )
 @pytest.mark.parametrize("name", ["Linear", "NetworkReceptiveField"])
 def test_a_new_model_starts_at_the_neurons_mean_and_spread(name, activation):

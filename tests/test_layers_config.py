@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from strflab import models
 from strflab.layers import AdapTrans, Configurable, ParametricSTRF, Pointwise, SeparableSTRF, STRFKernel
 from strflab.layers.config import from_config, make_part, to_config
 from strflab.layers.strf import KERNELS
@@ -68,3 +69,12 @@ def test_make_part():
     assert make_part("kernel", kernel, STRFKernel, KERNELS) is kernel
     with pytest.raises(ValueError, match=r"kernel=.*'full', 'separable', 'parametric'"):
         make_part("kernel", "wavelet", STRFKernel, KERNELS)
+
+
+@pytest.mark.parametrize("kind", ["ParametricSoftplus", "parametric_softplus"])
+def test_part_asked_for_by_a_dict_comes_back_as_it_was_made(tmp_path, kind):
+    model = models.Linear(out_neurons=3, output_activation={"type": kind, "slope": 2.0}).eval()
+    model.save_pretrained(tmp_path)
+    again = models.from_pretrained(tmp_path)
+    assert again.readout.activation.config == model.readout.activation.config
+    assert again.config == model.config

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 REGISTRY: dict[str, type] = {}  # class name -> class, filled as classes are defined
+SPEC = "spec"  # marks, in a saved config, the dict by which a part was asked for, as against a part's own config
 SHORT_NAMES: dict[type, str] = {}  # class of torch, without options -> the name that a constructor takes for it
 
 
@@ -45,7 +46,8 @@ def to_config(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_config(f"{name}[{i}]", v) for i, v in enumerate(value)]
     if isinstance(value, dict):
-        return {str(k): to_config(f"{name}[{k!r}]", v) for k, v in value.items()}
+        options = {str(k): to_config(f"{name}[{k!r}]", v) for k, v in value.items()}
+        return {SPEC: options} if "type" in options else options
     if isinstance(value, Configurable):
         return value.config
     if type(value) in SHORT_NAMES:
@@ -63,8 +65,10 @@ def from_config(config: Any) -> Any:
         return [from_config(v) for v in config]
     if not isinstance(config, dict):
         return config
+    if config.keys() == {SPEC}:  # asked for by a dict: the constructor that takes it adds what it knows
+        return {name: from_config(v) for name, v in config[SPEC].items()}
     values = {name: from_config(v) for name, v in config.items()}
-    if values.get("type") not in REGISTRY:  # a short name is left to the constructor that takes it
+    if values.get("type") not in REGISTRY:
         return values
     return REGISTRY[values.pop("type")](**values)
 

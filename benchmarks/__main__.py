@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.harness import table
 
-NAMES = ("closed_form", "scores")
+NAMES = ("closed_form", "scores", "sweep")
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ class Penalty:
     ----------
     kind : "l1", "l2", or "smooth_time" and "smooth_frequency", squared differences of neighbouring taps or bands
     strength : >= 0
-    parameters : which ones, by a pattern on their names, as a shell matches files; "*weight" spares the biases
+    parameters : which ones, by a pattern on their names, as a shell matches files; ``"*weight"`` spares the biases
 
     Examples
     --------

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from strflab import metrics
 from strflab.data import NeuralDataset
 from strflab.fitting.losses import LOSSES
+from strflab.layers.causal import layer_memory
 
 EVALUATED_TOGETHER = 16  # clips
 
@@ -112,6 +113,18 @@ class Clips:
         if monitor == "normalized_corrcoef":
             scores = scores / self.ccmax  # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
         return loss, scores.cpu().numpy()
+
+
+def unheard_frames(model: nn.Module, n_frames: int) -> int:
+    """Frames at the start of a piece for which `model` would need to have heard more, up to a quarter of it."""
+    memory = getattr(model, "memory", None) or layer_memory(model)
+    return int(min(memory - 1, n_frames // 4))
+
+
+def mean_score(scores: np.ndarray) -> float:
+    """Mean over the neurons that have a score; NaN if none has."""
+    known = scores[np.isfinite(scores)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _padded(clips: list[Tensor], n_frames: int, value: float = 0.0) -> Tensor:

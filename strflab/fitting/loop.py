@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from strflab.data import NeuralDataset
 from strflab.fitting.checkpoint import Checkpoint, identity
-from strflab.fitting.clips import Clips
-from strflab.fitting.recipe import Recipe
-from strflab.layers.causal import layer_memory
+from strflab.fitting.clips import Clips, mean_score, unheard_frames
+from strflab.fitting.recipe import MOMENTUM, Recipe
 from strflab.progress import progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -52,6 +51,25 @@ class Run:
 
 class Diverged(RuntimeError):
     """The loss stopped being a number; the model was given its best weights so far."""
+
+    @staticmethod
+    def has(record: dict[str, float]) -> bool:
+        """Whether the losses of an epoch's record are no longer numbers."""
+        return not (math.isfinite(record["train_loss"]) and math.isfinite(record["validation_loss"]))
+
+    @classmethod
+    def at(cls, record: dict[str, float], recipe: Recipe) -> Diverged:
+        """The error for an epoch whose losses are no longer numbers."""
+        return cls(
+            f"the loss is {record['train_loss']} in training and {record['validation_loss']} in validation at "
+            f"epoch {record['epoch']}: lower learning_rate={recipe.learning_rate:g} or set "
+            f"gradient_clip={recipe.gradient_clip}"
+        )
+
+    @classmethod
+    def without_score(cls, recipe: Recipe) -> Diverged:
+        """The error for a fit that never had a score to choose its weights by."""
+        return cls(f"{recipe.monitor} was never a number: no neuron of the validation clips has signal power > 0")
 
 
 def fit(
@@ -109,13 +127,9 @@ def fit(
         bar.update(state.epoch)
         while not state.finished:
             record = state.advance(learning, held_out)
-            if not math.isfinite(record["train_loss"]) or not math.isfinite(record["validation_loss"]):
+            if Diverged.has(record):
                 state.restore_best()
-                raise Diverged(
-                    f"the loss is {record['train_loss']} in training and {record['validation_loss']} in validation at "
-                    f"epoch {state.epoch}: lower learning_rate={recipe.learning_rate:g} or set "
-                    f"gradient_clip={recipe.gradient_clip}"
-                )
+                raise Diverged.at(record, recipe)
             if saved is not None:
                 saved.save(state)
             best = f"{recipe.monitor} {record['score']:.4f}, best {state.best_score:.4f}"
@@ -124,7 +138,7 @@ def fit(
             if callback is not None:
                 callback(record)
     if state.best_epoch == 0:
-        raise Diverged(f"{recipe.monitor} was never a number: no neuron of the validation clips has signal power > 0")
+        raise Diverged.without_score(recipe)
     state.restore_best()
     model.fitted = True  # type: ignore[assignment]
     model.eval()
@@ -157,7 +171,7 @@ class _State:
         if recipe.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), **options)
         else:
-            self.optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, **options)
+            self.optimizer = torch.optim.SGD(model.parameters(), momentum=MOMENTUM, **options)
         self.order = torch.Generator().manual_seed(recipe.seed)
         self.epoch, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -185,7 +199,7 @@ class _State:
                 "epoch": self.epoch,
                 "train_loss": train_loss,
                 "validation_loss": validation_loss,
-                "score": _mean(scores),
+                "score": mean_score(scores),
                 "seconds": self.seconds,
             }
         )
@@ -211,8 +225,7 @@ class _State:
         n_frames = self.recipe.clip_frames
         if n_frames is None:
             return clips.take(batch)
-        memory = getattr(self.model, "memory", None) or layer_memory(self.model)
-        return clips.pieces(batch, n_frames, int(min(memory - 1, n_frames // 4)), self.order)
+        return clips.pieces(batch, n_frames, unheard_frames(self.model, n_frames), self.order)
 
     def _step(self, x: Tensor, y: Tensor, weight: Tensor, clips: Clips) -> Tensor:
         recipe = self.recipe
@@ -248,11 +261,8 @@ class _State:
 
     def _offer(self, scores: np.ndarray) -> None:
         """Keep the model's weights if they beat the best; a NaN never does."""
-        score = _mean(scores)
-        if math.isnan(score):
-            return
-        better = score < self.best_score if self.recipe.monitor == "loss" else score > self.best_score
-        if better or math.isnan(self.best_score):
+        score = mean_score(scores)
+        if self.recipe.is_better(score, self.best_score):
             self.best_epoch, self.best_score, self.best_scores = self.epoch, score, scores
             for name, tensor in self.model.state_dict().items():
                 self.best[name].copy_(tensor)
@@ -268,9 +278,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _mean(scores: np.ndarray) -> float:
-    """Mean over the neurons that have a score; NaN if none has."""
-    known = scores[np.isfinite(scores)]
-    return float(known.mean()) if len(known) else math.nan

@@ -22,6 +22,7 @@ PENALTIES = {
     "smooth_frequency": lambda w: w.diff(dim=-2).square().sum(),  # the one before it frequency
 }
 MONITORS = ("normalized_corrcoef", "corrcoef", "loss")
+MOMENTUM = 0.9  # of "sgd"
 PRECISIONS = ("float32", "bfloat16", "float64")
 
 
@@ -58,12 +59,25 @@ class Penalty:
         ------
         ValueError : no parameter has a name that matches
         """
+        parameters = dict(model.named_parameters())
+        terms = [PENALTIES[self.kind](parameters[name]) for name in self.names(model)]
+        return self.strength * torch.stack(terms).sum()
+
+    def names(self, model: nn.Module) -> list[str]:
+        """Names of the parameters of `model` that the term is on.
+
+        Raises
+        ------
+        ValueError : no parameter has a name that matches
+        """
         least = 2 if self.kind == "smooth_frequency" else 1
-        chosen = [p for name, p in model.named_parameters() if fnmatchcase(name, self.parameters) and p.dim() >= least]
-        if not chosen:
+        found = [
+            name for name, p in model.named_parameters() if fnmatchcase(name, self.parameters) and p.dim() >= least
+        ]
+        if not found:
             names = ", ".join(name for name, _ in model.named_parameters())
             raise ValueError(f"parameters={self.parameters!r}: matches none of {names}")
-        return self.strength * torch.stack([PENALTIES[self.kind](p) for p in chosen]).sum()
+        return found
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,12 @@ class Recipe:
         if self.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self.epochs)))
         return rate
+
+    def is_better(self, score: float, best: float) -> bool:
+        """Whether a monitored score beats the best so far; a NaN never does, and anything beats a NaN."""
+        if math.isnan(score):
+            return False
+        return math.isnan(best) or (score < best if self.monitor == "loss" else score > best)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""

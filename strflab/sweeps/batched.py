@@ -13,7 +13,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,14 +25,14 @@ from torch.func import functional_call, vmap
 from strflab import metrics
 from strflab.data import NeuralDataset
 from strflab.fitting import Clips, Diverged, Recipe, Run, initialize_output
+from strflab.fitting.clips import mean_score, unheard_frames
 from strflab.fitting.loop import DTYPES
-from strflab.fitting.recipe import PENALTIES
-from strflab.layers.causal import layer_memory
-from strflab.sweeps.members import Member, mean_score
+from strflab.fitting.recipe import MOMENTUM, PENALTIES
+from strflab.sweeps.members import Member
 
 PROBE_FRAMES = 64  # of the trial that tells whether a model can be batched
 SHARED_VALUES = 2**24  # largest number of stimulus values that are scored at once, over all members
-BETAS, EPSILON, MOMENTUM = (0.9, 0.999), 1e-8, 0.9  # those of strflab.fitting
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # those of torch.optim.AdamW
 
 
 def structure(model: nn.Module, member: Member) -> tuple:
@@ -180,17 +179,14 @@ class _Batch:
         self.moments: dict[str, tuple[Tensor, ...]] = {}
         self.average = _copied(self.state) if self.recipe.ema is not None else {}
         self.best = _copied(self.state)  # (members, ...)
-        self.penalized = [
-            [name for name in _matching(self.base, p.parameters, p.kind) if name in self.trained]
-            for p in self.recipe.penalties
-        ]
+        self.penalized = [[name for name in p.names(self.base) if name in self.trained] for p in self.recipe.penalties]
 
         self.epoch, self.steps, self.seconds = 0, 0, 0.0
         self.history: list[list[dict[str, float]]] = [[] for _ in members]
         self.best_epoch = [0] * len(members)
         self.best_score = [math.nan] * len(members)
         self.best_scores = [np.empty(0)] * len(members)
-        self.failure: list[str] = [""] * len(members)
+        self.failure: list[Diverged | None] = [None] * len(members)
 
     # ---- an epoch
 
@@ -215,7 +211,7 @@ class _Batch:
                 "seconds": self.seconds,
             }
             self.history[i].append(record)
-            if self._is_better(score, self.best_score[i]):
+            if self.recipe.is_better(score, self.best_score[i]):
                 self.best_epoch[i], self.best_score[i], self.best_scores[i] = self.epoch, score, scores[slot]
                 better.append(slot)
             self._judge(i, record)
@@ -227,23 +223,13 @@ class _Batch:
         return before - int(self.live.sum())
 
     def _judge(self, i: int, record: dict[str, float]) -> None:
-        if not math.isfinite(record["train_loss"]) or not math.isfinite(record["validation_loss"]):
-            recipe = self.members[i].recipe
-            self.failure[i] = (
-                f"the loss is {record['train_loss']} in training and {record['validation_loss']} in validation at "
-                f"epoch {self.epoch}: lower learning_rate={recipe.learning_rate:g} or set "
-                f"gradient_clip={recipe.gradient_clip}"
-            )
+        if Diverged.has(record):
+            self.failure[i] = Diverged.at(record, self.members[i].recipe)
 
     def _is_finished(self, i: int) -> bool:
         recipe = self.members[i].recipe
         waited = self.epoch - self.best_epoch[i]
         return bool(self.failure[i]) or self.epoch >= recipe.epochs or waited >= recipe.patience
-
-    def _is_better(self, score: float, best: float) -> bool:
-        if math.isnan(score):
-            return False
-        return math.isnan(best) or (score < best if self.recipe.monitor == "loss" else score > best)
 
     def compact(self) -> None:
         """Once half of the slots stand idle, give them up; a lane keeps as many as the fullest has live members."""
@@ -272,11 +258,10 @@ class _Batch:
             model.fitted = True  # type: ignore[assignment]
             model.eval()
             if self.best_epoch[i] == 0 and not self.failure[i]:
-                self.failure[i] = (
-                    f"{self.recipe.monitor} was never a number: no neuron of the validation clips has signal power > 0"
-                )
-            if self.failure[i]:
-                found.append(Diverged(self.failure[i]))
+                self.failure[i] = Diverged.without_score(self.recipe)
+            failure = self.failure[i]
+            if failure is not None:
+                found.append(failure)
                 continue
             history, scores = self.history[i], self.best_scores[i]
             seconds = history[-1]["seconds"]
@@ -302,8 +287,7 @@ class _Batch:
         if n_frames is None:
             x, y, weight = here.learning.take(clips)
         else:
-            memory = getattr(self.base, "memory", None) or layer_memory(self.base)
-            x, y, weight = here.learning.pieces(clips, n_frames, int(min(memory - 1, n_frames // 4)), here.order)
+            x, y, weight = here.learning.pieces(clips, n_frames, unheard_frames(self.base, n_frames), here.order)
         return x, here.of_members(y), here.of_members(weight)
 
     def _step(self, x: Tensor, y: Tensor, weight: Tensor, epoch: float) -> Tensor:
@@ -411,15 +395,6 @@ def _moving_buffers(model: nn.Module, x: Tensor) -> set[str]:
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         trial(x[..., :PROBE_FRAMES])
     return {name for name, buffer in trial.named_buffers() if not torch.equal(buffer, before[name])}
-
-
-def _matching(model: nn.Module, pattern: str, kind: str) -> list[str]:
-    """Names of the parameters that a penalty is on, as `Penalty.of` finds them."""
-    least = 2 if kind == "smooth_frequency" else 1
-    names = [name for name, p in model.named_parameters() if fnmatchcase(name, pattern) and p.dim() >= least]
-    if not names:
-        raise ValueError(f"parameters={pattern!r}: matches none of {', '.join(n for n, _ in model.named_parameters())}")
-    return names
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

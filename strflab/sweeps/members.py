@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from strflab.fitting import Recipe, Run
+from strflab.fitting.clips import mean_score
 from strflab.validation import integer
 
 
@@ -139,12 +140,6 @@ def vary(recipe: Recipe, **settings: Sequence[Any]) -> list[Recipe]:
         if name not in known:
             raise ValueError(f"{name}={settings[name]!r}: a recipe has {', '.join(sorted(known))}")
     return [replace(recipe, **dict(zip(settings, values))) for values in itertools.product(*settings.values())]
-
-
-def mean_score(scores: np.ndarray) -> float:
-    """Mean over the neurons that have a score; NaN if none has."""
-    known = scores[np.isfinite(scores)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _indices(name: str, value: Any) -> tuple[int, ...]:

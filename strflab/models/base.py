@@ -66,7 +66,7 @@ class Model(nn.Module, Configurable):
         self.in_channels: int = 1 if self.prefiltering is None else self.prefiltering.out_channels
         self.core: nn.Module = Chain()
         self.readout: nn.Module = Chain()
-        # on a subclass's own `self.readout` this is its last act
+        # a subclass gives it to its readout, which comes last
         self._activation_spec = self.default_activation if output_activation is None else output_activation
 
     def make_output_activation(self) -> nn.Module:

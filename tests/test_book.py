@@ -167,7 +167,7 @@ def test_publish_does_not_replace_recordings_by_simulations_unasked(tree):
 
 def test_publish_refuses_a_stored_result(tree):
     nb = executed(tree)
-    nb["metadata"][RECORD]["stored"] = [{"date": "2026-01-01"}]
+    nb["metadata"][RECORD]["absent"] = True
     notebooks.write(tree / runs.EXECUTED / "one.ipynb", nb)
     with pytest.raises(ValueError, match="shows a stored result"):
         runs.publish(tree)

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -122,3 +123,77 @@ def test_missing_and_damaged_results_are_told_apart(ds):
     results.save("chapter", {"a": np.arange(3)}, {})
     with pytest.raises(KeyError, match="it holds a"):
         results.load("chapter")["b"]
+
+
+def test_many_fits_are_those_of_one_by_one_and_are_kept(ds):
+    build = partial(models.Linear, ds.n_bands, 4, ds.n_neurons)
+    wanted = [{"build": build, "train": ds, "recipe": Recipe(epochs=2, seed=seed)} for seed in range(3)]
+    kept = results.fit_all(wanted, n_jobs=2, progress=False)
+    assert [k.stored for k in kept] == [False] * 3
+    again = [results.fit(**arguments, progress=False) for arguments in wanted]
+    assert [k.stored for k in again] == [True] * 3
+    for first, second in zip(kept, again, strict=True):
+        np.testing.assert_array_equal(first.scores, second.scores)
+
+
+class TestComputed:
+    """What takes long is computed once, on the recording."""
+
+    @pytest.fixture
+    def recording(self, ds):
+        ds = ds.select(clips=[0, 1])
+        ds.name = "made"
+        return ds
+
+    @pytest.fixture
+    def calls(self):
+        return []
+
+    def ask(self, recording, calls, profile="full", **options):
+        def compute():
+            calls.append(1)
+            return {"x": np.arange(3.0)}
+
+        return results.computed("r", compute, recording, report.setup(profile, "cpu"), **options)
+
+    def test_once_in_a_full_run_and_then_read_in_any(self, recording, calls):
+        assert not self.ask(recording, calls).stored
+        for profile in ("full", "smoke"):
+            kept = self.ask(recording, calls, profile)
+            assert kept.stored
+            assert not kept.absent
+            assert kept.provenance["datasets"][0]["name"] == "made"
+        assert len(calls) == 1
+        np.testing.assert_array_equal(kept["x"], [0, 1, 2])
+
+    def test_again_for_other_data_another_version_or_on_request(self, recording, calls):
+        self.ask(recording, calls)
+        self.ask(recording.select(clips=[0]), calls)
+        self.ask(recording, calls, version=2)
+        self.ask(recording, calls, "smoke", version=2, refit=True)
+        assert len(calls) == 4
+
+    def test_a_smoke_run_computes_nothing_and_shows_nothing_that_does_not_belong(self, recording, calls):
+        with pytest.raises(FileNotFoundError, match="no result 'r'"):
+            self.ask(recording, calls, "smoke")
+        self.ask(recording, calls)
+        with pytest.raises(ValueError, match=r"another version.*profile='full'"):
+            self.ask(recording, calls, "smoke", version=2)
+        assert len(calls) == 1
+
+    def test_without_the_recording_the_stored_result_is_shown_as_such(self, ds, recording, calls, capsys):
+        self.ask(recording, calls)
+        kept = self.ask(ds, calls)
+        assert kept.stored
+        assert kept.absent
+        assert "The recording is not here" in capsys.readouterr().out
+        assert report.record(report.setup("smoke", "cpu"), kept)["absent"]
+        assert len(calls) == 1
+
+    def test_what_is_stored_is_verified(self, recording, calls):
+        def verify(kept, ds):
+            raise ValueError(f"{kept.name} does not follow from {ds.name}")
+
+        self.ask(recording, calls, verify=verify)
+        with pytest.raises(ValueError, match="r does not follow from made"):
+            self.ask(recording, calls, "smoke", verify=verify)

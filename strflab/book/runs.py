@@ -105,9 +105,9 @@ def publish(root: Path, names: Sequence[str] = (), force: bool = False) -> None:
     Raises
     ------
     ValueError
-        When an executed copy is missing, comes from a smoke run, a stored result or another text of the notebook,
-        has a figure without image, caption or alt text, or was computed from other data sets than the outputs it
-        would replace.
+        When an executed copy is missing, comes from a smoke run, was made without the recording or from another text
+        of the notebook, has a figure without image, caption or alt text, or shows other data sets than the outputs
+        that it would replace.
     """
     ready = []
     for path in chapters(root, names):
@@ -120,7 +120,7 @@ def publish(root: Path, names: Sequence[str] = (), force: bool = False) -> None:
             raise ValueError(f"{path.stem} was run with profile {new.get('profile')!r}; only a full run is published")
         if notebooks.sources(nb) != notebooks.sources(old):
             raise ValueError(f"{path.stem} has changed since it was run; run it again")
-        if new.get("stored"):
+        if new.get("absent"):
             raise ValueError(f"{path.stem} shows a stored result, for want of the recording; nothing new to publish")
         if found := notebooks.problems(nb):
             raise ValueError(f"{path.stem}: {'; '.join(found)}")
@@ -158,7 +158,14 @@ def _execute(root: Path, path: Path, profile: str, device: str, threads: int, ti
         return done.stderr[-3000:] or f"papermill ended with status {done.returncode}", seconds
     nb = notebooks.read(unfinished)
     notebooks.clean(nb)
-    unsaid = {"device": device, "commit": commit(), "versions": versions(), "datasets": [], "stored": []}
+    unsaid = {
+        "device": device,
+        "commit": commit(),
+        "versions": versions(),
+        "datasets": [],
+        "stored": [],
+        "absent": False,
+    }
     nb["metadata"][RECORD] = {
         **unsaid,
         **notebooks.provenance(nb),

@@ -128,6 +128,7 @@ def record(run: Run, *sources: Any) -> dict[str, Any]:
         "commit": commit(),
         "datasets": used,
         "stored": stored,
+        "absent": any(getattr(source, "absent", False) for source in sources),
         "versions": versions(),
     }
 

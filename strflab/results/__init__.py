@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from strflab.results.chapters import Result, available, load, recorded, save
+from strflab.results.chapters import Result, available, computed, load, recorded, save
 from strflab.results.folder import folder
 
-_FITS = ("StoredFit", "compare", "fit", "fit_key", "fits", "load_fit", "prune")  # these import the models
+_FITS = ("StoredFit", "compare", "fit", "fit_all", "fit_key", "fits", "load_fit", "prune")  # these import the models
 
 __all__ = [
     "Result",
     "StoredFit",
     "available",
     "compare",
+    "computed",
     "fit",
+    "fit_all",
     "fit_key",
     "fits",
     "folder",

@@ -1,15 +1,18 @@
 """What a chapter computed from a recording, kept with how it came about.
 
 A result is a set of named arrays in one safetensors file of results/, whose header holds the provenance. It is enough
-to redraw every figure and judge every claim of its chapter where the recording is not at hand.
+to redraw every figure and judge every claim of its chapter where the recording is not at hand. A chapter that is quick
+computes anew and calls `recorded`; one whose fits take long calls `computed`, which runs them once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +30,17 @@ VERSION = 1  # of the file's form
 
 @dataclass(frozen=True)
 class Result:
-    """Arrays by name, and how they came about; `stored` tells whether they were read rather than just computed."""
+    """Arrays by name, and how they came about.
+
+    stored : they were read rather than just computed
+    absent : and that because the recording is not here
+    """
 
     name: str
     arrays: dict[str, np.ndarray]
     provenance: dict[str, Any]
     stored: bool
+    absent: bool = False
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.arrays:
@@ -110,6 +118,68 @@ def recorded(name: str, arrays: Mapping[str, ArrayLike], dataset: NeuralDataset,
         if run.full:
             save(name, fresh, provenance)
         return Result(name, fresh, provenance, stored=False)
+    return _stand_in(name)
+
+
+def computed(
+    name: str,
+    compute: Callable[[], Mapping[str, ArrayLike]],
+    dataset: NeuralDataset,
+    run: Run,
+    *,
+    version: int = 1,
+    refit: bool = False,
+    verify: Callable[[Result, NeuralDataset], None] | None = None,
+) -> Result:
+    """Return what a chapter shows of fits that take long: computed once, in a full run on the recording, then read.
+
+    The key of a result is its name, its version and the recording's fingerprint. Where the recording is not at hand
+    the stored result is shown, and a banner says so.
+
+    Parameters
+    ----------
+    name : of the result
+    compute : runs the fits and returns the arrays
+    dataset : a recording, or the simulated set that stands in for it
+    run : of `strflab.report.setup`
+    version : of what `compute` does; a stored result of another version is not shown
+    refit : compute it again, and store it, in any profile
+    verify : is given the stored result and the recording, and raises ValueError if the one does not follow from the
+        other
+
+    Raises
+    ------
+    ValueError : this is no full run, and the stored result is of another version or of other data
+    FileNotFoundError : this is no full run, and there is no stored result
+    """
+    from strflab import report
+
+    if dataset.name == "simulated":
+        return _stand_in(name)
+    key = hashlib.sha256(json.dumps([name, version, dataset.fingerprint()]).encode()).hexdigest()[:16]
+    if not refit and (name in available() or not run.full):
+        kept = load(name)
+        if kept.provenance.get("key") == key:
+            if verify is not None:
+                verify(kept, dataset)
+            return kept
+        if not run.full:
+            raise ValueError(
+                f"the stored result {name!r} is of other data or of another version of the analysis: run the chapter "
+                "with profile='full', or with refit=True"
+            )
+    started = time.perf_counter()
+    arrays = {label: np.asarray(value) for label, value in compute().items()}
+    told = report.record(run, dataset)
+    told |= {"key": key, "profile": "full", "seconds": round(time.perf_counter() - started, 1)}
+    save(name, arrays, told)
+    return Result(name, arrays, told, stored=False)
+
+
+def _stand_in(name: str) -> Result:
+    """The stored result, under a banner that says why."""
+    from strflab import report
+
     result = load(name)
     came = result.provenance
     data = ", ".join(d["name"] for d in came["datasets"])
@@ -117,7 +187,7 @@ def recorded(name: str, arrays: Mapping[str, ArrayLike], dataset: NeuralDataset,
         f"The recording is not here. What follows is drawn from the stored result of a run on {data} "
         f"({came['date']}, {came['device']}, commit {came['commit'] or 'unknown'})."
     )
-    return result
+    return replace(result, absent=True)
 
 
 def _checked(name: str) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,6 +25,7 @@ from strflab import fitting, metrics, models
 from strflab.data import NeuralDataset
 from strflab.fitting.checkpoint import VERSION
 from strflab.results.folder import folder
+from strflab.validation import integer
 
 TOLERANCE = 1e-3  # between a stored score and the same score evaluated on another machine
 
@@ -97,6 +98,56 @@ def fit(
     kept = StoredFit(model, _scores(model, scored), run.history, record, stored=False)
     _write(path, kept)
     return kept
+
+
+def fit_all(
+    fits: Sequence[Mapping[str, Any]],
+    *,
+    n_jobs: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> list[StoredFit]:
+    """Return many stored fits, those that are missing run over processes; what is done is kept if one fails.
+
+    Parameters
+    ----------
+    fits : the arguments of one `fit` each, by name; `build` is a function of a module or a `functools.partial` of one
+    n_jobs : processes on a CPU, each with its share of the threads; None: a process a thread that torch may use
+    device : where to fit; on a GPU one after the other
+    progress : show a bar of the fits that are done
+
+    Examples
+    --------
+    >>> from functools import partial                                           # doctest: +SKIP
+    >>> seeds = [fitting.Recipe(seed=s) for s in range(3)]                      # doctest: +SKIP
+    >>> build = partial(models.Linear, out_neurons=ds.n_neurons)                # doctest: +SKIP
+    >>> kept = fit_all([dict(build=build, train=ds, recipe=r) for r in seeds])  # doctest: +SKIP
+    """
+    from joblib import Parallel, delayed
+
+    from strflab.progress import progress_bar
+
+    n_jobs = torch.get_num_threads() if n_jobs is None else integer("n_jobs", n_jobs)
+    n_jobs = min(n_jobs, len(fits)) if torch.device(device).type == "cpu" else 1
+    with progress_bar(total=len(fits), disable=not progress, unit="fit") as bar:
+        if n_jobs <= 1:
+            done = []
+            for arguments in fits:
+                done.append(fit(**arguments, device=device, progress=False))
+                bar.update()
+            return done
+        threads = max(1, torch.get_num_threads() // n_jobs)
+        workers = Parallel(n_jobs, backend="loky", return_as="generator", batch_size=1)
+        done = []
+        for kept in workers(delayed(_fit_with)(threads, dict(arguments)) for arguments in fits):
+            done.append(kept)
+            bar.update()
+    return done
+
+
+def _fit_with(threads: int, arguments: dict[str, Any]) -> StoredFit:
+    torch.set_num_threads(threads)
+    return fit(**arguments, progress=False)
 
 
 def fit_key(

@@ -1,0 +1,42 @@
+"""Figures as a physiologist draws them: ms and kHz, colour scales centred on zero, error bands, nothing else.
+
+A function draws into the axes that it is given and returns what it drew, or makes a figure and returns it.
+`style()` sets the type and line widths of the book. Lag grows away from the present: 0 is at the left.
+"""
+
+from strflab.plotting.axes import (
+    DATA,
+    DIVERGING,
+    MODEL,
+    REFERENCE,
+    SEQUENTIAL,
+    band_edges,
+    frequency_axis,
+    style,
+    symmetric_colorbar,
+)
+from strflab.plotting.fields import dynamic_strfs, gradient_energy, hidden_strfs, modulation_transfer, strf, strf_grid
+from strflab.plotting.scores import paired_scores
+from strflab.plotting.sounds import dream, rate, spectrogram
+
+__all__ = [
+    "DATA",
+    "DIVERGING",
+    "MODEL",
+    "REFERENCE",
+    "SEQUENTIAL",
+    "band_edges",
+    "dream",
+    "dynamic_strfs",
+    "frequency_axis",
+    "gradient_energy",
+    "hidden_strfs",
+    "modulation_transfer",
+    "paired_scores",
+    "rate",
+    "spectrogram",
+    "strf",
+    "strf_grid",
+    "style",
+    "symmetric_colorbar",
+]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from strflab.fitting.loop import _State
     from strflab.fitting.recipe import Recipe
 
-VERSION = 2  # of the fitting code; raise it when the loop would go on differently
+VERSION = 3  # of the fitting code; raise it when the loop would go on differently
 SECONDS_BETWEEN = 2.0  # saving more often would cost a quick fit more than it saves
 
 

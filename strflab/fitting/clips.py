@@ -52,7 +52,9 @@ class Clips:
         self.x = _padded(dataset.stimuli, longest).unsqueeze(1).to(device, dtype)
         self.psth = torch.where(heard, psth, math.nan).to(device, dtype)
         self.y = torch.where(heard, psth, 0).to(device, dtype)
-        self.weight = weight.to(device, dtype)
+        if (weight == weight[:1, ..., :1]).all():  # nothing is missing: one number a neuron says it all
+            weight = weight[:1, ..., :1]
+        self.weight = weight.to(device, dtype)  # (B, N, 1, T), or (1, N, 1, 1) if every frame weighs the same
         self.ccmax = torch.as_tensor(dataset.ccmax, device=device)
         self.loss_name = loss
         self.elementwise = LOSSES[loss]
@@ -65,16 +67,23 @@ class Clips:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance (N,) of the responses, frames weighted as in the loss."""
-        total = self.weight.sum((0, 2, 3), keepdim=True)
+        weight = self.weight.expand_as(self.y)
+        total = weight.sum((0, 2, 3), keepdim=True)
         total = torch.where(total > 0, total, 1.0)
-        mean = (self.y * self.weight).sum((0, 2, 3), keepdim=True) / total
-        return mean.flatten(), ((self.y - mean) ** 2 * self.weight).sum((0, 2, 3)) / total.flatten()
+        mean = (self.y * weight).sum((0, 2, 3), keepdim=True) / total
+        return mean.flatten(), ((self.y - mean) ** 2 * weight).sum((0, 2, 3)) / total.flatten()
 
     def take(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Stimuli, targets and weights of these clips, as long as the longest of them."""
         n_frames = int(self.lengths[clips].max())
         where = clips.to(self.x.device)
-        return self.x[where, ..., :n_frames], self.y[where, ..., :n_frames], self.weight[where, ..., :n_frames]
+        x, y = self.x[where, ..., :n_frames], self.y[where, ..., :n_frames]
+        return x, y, self.weight if self.uniform else self.weight[where, ..., :n_frames]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether each frame of a neuron weighs the same."""
+        return self.weight.shape != self.y.shape
 
     def pieces(
         self, clips: Tensor, n_frames: int, unheard: int, generator: torch.Generator
@@ -87,12 +96,21 @@ class Clips:
         inside = (start[:, None] + torch.arange(n_frames)) < self.x.shape[-1]
         where, device = clips.to(self.x.device), self.x.device
         index, counts = (t[:, None, None].to(device) for t in (frames, late & inside))
-        x, y, weight = (torch.take_along_dim(t[where], index, -1) for t in (self.x, self.y, self.weight))
+        weight = self.weight.expand_as(self.y)
+        x, y, weight = (torch.take_along_dim(t[where], index, -1) for t in (self.x, self.y, weight))
         return x, y, weight * counts
 
     def loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """The mean loss of a frame that was heard."""
-        return (self.elementwise(prediction.to(y.dtype), y) * weight).sum() / (weight > 0).sum().clamp(min=1)
+        loss, heard = self.losses(prediction, y, weight)
+        return loss.sum() / heard.sum().clamp(min=1)
+
+    def losses(self, prediction: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each neuron the sum of its weighted losses (N,), and of how many frames."""
+        loss, heard = self.elementwise(prediction.to(y.dtype), y), weight > 0
+        if weight.shape != y.shape:  # one number a neuron
+            return loss.sum((0, 2, 3)) * weight.flatten(), heard.flatten() * (loss.numel() // loss.shape[1])
+        return (loss * weight).sum((0, 2, 3)), heard.sum((0, 2, 3))
 
     @torch.no_grad()
     def predict(self, model: nn.Module) -> Tensor:
@@ -104,10 +122,10 @@ class Clips:
     def evaluate(self, model: nn.Module, monitor: str) -> tuple[float, np.ndarray]:
         """Loss over all clips and the monitored score (N,) of the model."""
         prediction = self.predict(model)
-        loss = float(self.loss(prediction, self.y, self.weight))
+        per_neuron, heard = self.losses(prediction, self.y, self.weight)
+        loss = float(per_neuron.sum() / heard.sum().clamp(min=1))
         if monitor == "loss":
-            per_neuron = (self.elementwise(prediction, self.y) * self.weight).sum((0, 2, 3))
-            return loss, (per_neuron / (self.weight > 0).sum((0, 2, 3)).clamp(min=1)).cpu().numpy()
+            return loss, (per_neuron / heard.clamp(min=1)).cpu().numpy()
         rate = prediction.exp() if self.loss_name == "poisson_log" else prediction
         scores = metrics.corrcoef(rate, self.psth)
         if monitor == "normalized_corrcoef":

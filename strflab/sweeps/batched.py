@@ -12,7 +12,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, cast
@@ -279,7 +279,7 @@ class _Batch:
         for step, batch in enumerate(batches):
             epoch = self.epoch + step / len(batches)
             x, y, weight = zip(*(self._take(here, clips) for here, clips in zip(self.lanes, batch)))
-            losses.append(self._step(torch.stack(x), torch.cat(y), torch.cat(weight), epoch))
+            losses.append(self._step(torch.stack(x), torch.cat(y), _joined(weight, y), epoch))
         return torch.stack(losses).mean(0).cpu()
 
     def _take(self, here: _Lane, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -321,9 +321,8 @@ class _Batch:
 
     def _losses(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """`Clips.loss` of each slot (S,)."""
-        elementwise = self.lanes[0].learning.elementwise
-        heard = (weight > 0).flatten(1).sum(1).clamp(min=1)
-        return (elementwise(prediction.to(y.dtype), y) * weight).flatten(1).sum(1) / heard
+        loss, heard = vmap(self.lanes[0].learning.losses)(prediction, y, weight)
+        return loss.sum(1) / heard.sum(1).clamp(min=1)
 
     def _penalties(self) -> Tensor | float:
         total: Tensor | float = 0.0
@@ -372,14 +371,13 @@ class _Batch:
         together = max(1, SHARED_VALUES // (len(self.slots) * x[0, 0].numel()))
         prediction = torch.cat([self._call(state, part) for part in x.split(together, 1)], 1)
         y, weight, psth = (
-            torch.cat([here.of_members(getattr(here.held_out, name)) for here in self.lanes])
-            for name in ("y", "weight", "psth")
+            [here.of_members(getattr(here.held_out, name)) for here in self.lanes] for name in ("y", "weight", "psth")
         )
+        weight, y, psth = _joined(weight, y), torch.cat(y), torch.cat(psth)
         loss = self._losses(prediction, y, weight).cpu()
         if self.recipe.monitor == "loss":
-            elementwise = self.lanes[0].held_out.elementwise
-            per_neuron = (elementwise(prediction, y) * weight).sum((1, 3, 4))
-            return loss, (per_neuron / (weight > 0).sum((1, 3, 4)).clamp(min=1)).cpu().numpy()
+            per_neuron, heard = vmap(self.lanes[0].held_out.losses)(prediction, y, weight)
+            return loss, (per_neuron / heard.clamp(min=1)).cpu().numpy()
         rate = prediction.exp() if self.recipe.loss == "poisson_log" else prediction
         scores = metrics.corrcoef(*(t.transpose(0, 1).flatten(1, 2) for t in (rate, psth)))  # (B, S n, 1, T)
         scores = scores.unflatten(0, (len(self.slots), -1))
@@ -395,6 +393,13 @@ def _moving_buffers(model: nn.Module, x: Tensor) -> set[str]:
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         trial(x[..., :PROBE_FRAMES])
     return {name for name, buffer in trial.named_buffers() if not torch.equal(buffer, before[name])}
+
+
+def _joined(weights: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """The lanes' weights (S, ...), which some give frame by frame and others once a neuron."""
+    if len({w.shape[1:] for w in weights}) > 1:
+        weights = [w.expand_as(y) for w, y in zip(weights, targets)]
+    return torch.cat(list(weights))
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LOWEST_RATE = 1e-4  # spikes per bin, at which the Poisson loss stops being logarithmic
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """``(p - y)^2``."""
-    return (prediction - target) ** 2
+    return nn.functional.mse_loss(prediction, target, reduction="none")
 
 
 def poisson_loss(prediction: Tensor, target: Tensor, lowest: float = LOWEST_RATE) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from strflab.layers.causal import CausalLayer
 from strflab.validation import boolean, integer, number
 
-BLOCK = 64  # frames
+BLOCK = 32  # frames
 SHORT = 8  # frames
 
 

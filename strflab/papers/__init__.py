@@ -23,7 +23,7 @@ from strflab.papers.forms import (
     rancon2025_statenet,
 )
 
-_ANALYSES = ("ns1_baseline", "theunissen2000")
+_ANALYSES = ("ns1_baseline", "rahman2019", "rahman2020", "rancon2025", "theunissen2000")
 
 __all__ = [
     "count_parameters",
@@ -35,8 +35,11 @@ __all__ = [
     "pennington2023_ln",
     "pennington2023_pop_ln",
     "pennington2023_single_cnn",
+    "rahman2019",
     "rahman2019_dnet",
     "rahman2019_ln",
+    "rahman2020",
+    "rancon2025",
     "rancon2025_statenet",
     "theunissen2000",
 ]

@@ -46,7 +46,12 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def harper2016_nrf(
-    n_frequency_bands: int = 34, temporal_window_size: int = 20, out_neurons: int = 1, *, released_code: bool = False
+    n_frequency_bands: int = 34,
+    temporal_window_size: int = 20,
+    out_neurons: int = 1,
+    *,
+    n_hidden: int = 20,
+    released_code: bool = False,
 ) -> models.NetworkReceptiveField:
     """The network receptive field: 20 hidden units, no normalisation, a sigmoid output; one network a neuron.
 
@@ -55,6 +60,7 @@ def harper2016_nrf(
     Parameters
     ----------
     n_frequency_bands, temporal_window_size, out_neurons : F, T in frames, N
+    n_hidden : hidden units, 20 in the paper
     released_code : False: hidden units 1.7159 tanh(2x/3), as in the paper; True: logistic ones, as in its code
 
     Examples
@@ -66,6 +72,7 @@ def harper2016_nrf(
         n_frequency_bands,
         temporal_window_size,
         out_neurons,
+        n_hidden=n_hidden,
         norm=False,
         hidden_activation="sigmoid" if released_code else "lecun_tanh",
         output_activation="sigmoid",
@@ -144,7 +151,7 @@ def rahman2019_ln(
 
 
 def pennington2023_ln(
-    out_neurons: int = 1, n_frequency_bands: int = 18, temporal_window_size: int = 25
+    out_neurons: int = 1, n_frequency_bands: int = 18, temporal_window_size: int = 25, *, rank: int = 5
 ) -> models.LinearNonlinear:
     """LN: for each neuron five Gaussian spectral channels with a temporal filter each, summed; 140 parameters.
 
@@ -157,20 +164,20 @@ def pennington2023_ln(
         n_frequency_bands,
         temporal_window_size,
         out_neurons,
-        kernel={"type": "separable", "rank": 5, "spectral": "gaussian"},
+        kernel={"type": "separable", "rank": rank, "spectral": "gaussian"},
         output_activation=DOUBLE_EXPONENTIAL,
     )
 
 
 def pennington2023_pop_ln(
-    out_neurons: int, n_frequency_bands: int = 18, temporal_window_size: int = 25
+    out_neurons: int, n_frequency_bands: int = 18, temporal_window_size: int = 25, *, n_channels: int = 120
 ) -> models.ConvNet1D:
     """pop-LN: 120 Gaussian channels with a temporal filter each, which the neurons weigh."""
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
         out_neurons,
-        n_channels=120,
+        n_channels=n_channels,
         n_hidden=None,
         rectify=False,
         output_activation=DOUBLE_EXPONENTIAL,
@@ -178,46 +185,65 @@ def pennington2023_pop_ln(
 
 
 def pennington2023_single_cnn(
-    out_neurons: int = 1, n_frequency_bands: int = 18, temporal_window_size: int = 25
+    out_neurons: int = 1, n_frequency_bands: int = 18, temporal_window_size: int = 25, *, n_channels: int = 6
 ) -> models.ConvNet1D:
     """single-CNN: six rectified channels, for one neuron."""
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
         out_neurons,
-        n_channels=6,
+        n_channels=n_channels,
         n_hidden=None,
         output_activation=DOUBLE_EXPONENTIAL,
     )
 
 
 def pennington2023_cnn1d(
-    out_neurons: int, n_frequency_bands: int = 18, temporal_window_size: int = 25
+    out_neurons: int,
+    n_frequency_bands: int = 18,
+    temporal_window_size: int = 25,
+    *,
+    n_channels: int = 100,
+    n_hidden: int = 120,
 ) -> models.ConvNet1D:
     """1D-CNN: 100 rectified channels, a rectified dense layer of 120."""
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
         out_neurons,
-        n_channels=100,
-        n_hidden=120,
+        n_channels=n_channels,
+        n_hidden=n_hidden,
         output_activation=DOUBLE_EXPONENTIAL,
     )
 
 
-def pennington2023_cnn1dx2(out_neurons: int, n_frequency_bands: int = 18) -> models.ConvNet1D:
+def pennington2023_cnn1dx2(
+    out_neurons: int,
+    n_frequency_bands: int = 18,
+    temporal_window_size: tuple[int, int] = (15, 10),
+    *,
+    n_channels: tuple[int, int] = (70, 80),
+    n_hidden: int = 100,
+) -> models.ConvNet1D:
     """1Dx2-CNN: two convolutional stages, 70 channels of 15 frames and 80 of 10, a rectified dense layer of 100."""
     return models.ConvNet1D(
         n_frequency_bands,
-        (15, 10),
+        temporal_window_size,
         out_neurons,
-        n_channels=(70, 80),
-        n_hidden=100,
+        n_channels=n_channels,
+        n_hidden=n_hidden,
         output_activation=DOUBLE_EXPONENTIAL,
     )
 
 
-def pennington2023_cnn2d(out_neurons: int, n_frequency_bands: int = 18) -> models.ConvNet2D:
+def pennington2023_cnn2d(
+    out_neurons: int,
+    n_frequency_bands: int = 18,
+    temporal_window_size: int = 8,
+    *,
+    c_hidden: int = 10,
+    n_hidden: int = 90,
+) -> models.ConvNet2D:
     """2D-CNN: three layers of ten filters of 8 frames by 3 bands, rectified, a rectified dense layer of 90.
 
     A layer is padded with what silence gives there, not with zeros (`strflab.layers.CausalConv2dStack`).
@@ -226,9 +252,9 @@ def pennington2023_cnn2d(out_neurons: int, n_frequency_bands: int = 18) -> model
         n_frequency_bands,
         None,
         out_neurons,
-        kernel_size=(3, 8),
-        c_hidden=10,
-        n_hidden=90,
+        kernel_size=(3, temporal_window_size),
+        c_hidden=c_hidden,
+        n_hidden=n_hidden,
         norm=False,
         hidden_activation="relu",
         padding="same",

@@ -91,7 +91,7 @@ def analyse(
     RuntimeError : a network could not be fitted
     """
     train, test = ns1.paper_split(ds)
-    options = {"device": device, "progress": progress}
+    options: dict[str, Any] = {"device": device, "progress": progress}
     recipe = replace(RECIPE, epochs=epochs, patience=epochs, seed=seeds[0])
     nrf_recipe = replace(NRF_RECIPE, epochs=nrf_epochs, patience=nrf_epochs, seed=seeds[0])
     clock = _Clock()
@@ -259,7 +259,9 @@ def fit(
     sweep = sweeps.fit_many(build, train, members, **options)
     if sweep.failed:
         first = sweep.failed[0]
-        raise RuntimeError(f"{len(sweep.failed)} of {len(sweep)} networks failed, neuron {first}: {sweep.errors[first]}")
+        raise RuntimeError(
+            f"{len(sweep.failed)} of {len(sweep)} networks failed, neuron {first}: {sweep.errors[first]}"
+        )
     return [model.cpu() for model in sweep.models()]  # type: ignore[union-attr, misc]
 
 
@@ -342,9 +344,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / size) if size > 0 else np.nan
 
 
-def _parameters(
-    ds: NeuralDataset, spans_ms: Sequence[float], ln_spans_ms: Sequence[float]
-) -> dict[str, np.ndarray]:
+def _parameters(ds: NeuralDataset, spans_ms: Sequence[float], ln_spans_ms: Sequence[float]) -> dict[str, np.ndarray]:
     """Learnable parameters a neuron, by span."""
     count = forms.count_parameters
     ln = [count(forms.rahman2019_ln(ds.n_bands, rc.lags_from_ms(s, ds.dt_ms))) for s in ln_spans_ms]

@@ -57,6 +57,7 @@ def fit(
     test: NeuralDataset | None = None,
     name: str = "",
     refit: bool = False,
+    keep: bool = True,
     **options: Any,
 ) -> StoredFit:
     """Return the stored fit of this model, these data and this recipe, or run it and store it.
@@ -68,6 +69,7 @@ def fit(
     test : clips to score the fitted model on; None: `validation`, or `train`
     name : what to call it in lists
     refit : run it even if it is stored
+    keep : store it; False where only what is computed from it lasts
     **options : of `strflab.fitting.fit`: device, checkpoint, progress, callback
 
     Raises
@@ -96,7 +98,8 @@ def fit(
     run = fitting.fit(model, train, validation, recipe, **options)
     record = _record(name, key, run, {"train": train, "validation": validation, "scored": scored})
     kept = StoredFit(model, _scores(model, scored), run.history, record, stored=False)
-    _write(path, kept)
+    if keep:
+        _write(path, kept)
     return kept
 
 

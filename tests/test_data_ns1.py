@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from strflab.data import ns1
+from strflab.data import parsed, ns1
 from strflab.data.spectrogram import cochleagram
 
 
@@ -110,9 +110,9 @@ def test_the_parsed_file_round_trips_and_damage_is_seen(tmp_path):
     counts = rng.integers(0, 9, (20, 119, 20)).astype(np.uint16)
     arrays = {"counts": counts, "bins": rng.integers(0, 999, counts.sum()).astype(np.uint16)}
     path = tmp_path / "parsed.safetensors"
-    ns1._write_parsed(path, arrays, [{"id": 0, "path": "a"}])
+    parsed.write(path, arrays, [{"id": 0, "path": "a"}])
     assert [p.name for p in tmp_path.iterdir()] == ["parsed.safetensors"]
-    again, neurons = ns1._read_parsed(path)
+    again, neurons = parsed.read(path)
     assert neurons == [{"id": 0, "path": "a"}]
     assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
 
@@ -128,7 +128,7 @@ def test_the_parsed_file_round_trips_and_damage_is_seen(tmp_path):
     content[-9] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match="SHA-256"):
-        ns1._read_parsed(path)
+        parsed.read(path)
 
 
 def test_recording_is_as_published(recordings):

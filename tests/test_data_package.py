@@ -18,15 +18,15 @@ def nothing_here(tmp_path, monkeypatch):
 
 def test_available_says_what_where_and_on_what_terms(nothing_here):
     table = data.available()
-    assert [set(row) for row in table] == [{"name", "what", "size", "licence", "citation", "here"}] * 3
-    assert [row["here"] for row in table] == ["no", "no", "yes"]
+    assert [set(row) for row in table] == [{"name", "what", "size", "licence", "citation", "here"}] * 4
+    assert [row["here"] for row in table] == ["no", "no", "no", "yes"]
     assert "ns1" in repr(table)
-    assert table._repr_html_().count("<tr>") == 4
+    assert table._repr_html_().count("<tr>") == 5
 
 
 def test_unknown_names_and_options_list_what_is_allowed():
-    with pytest.raises(ValueError, match="name='nat4': must be one of 'zebra_finch', 'ns1', 'simulated'"):
-        data.load("nat4")
+    with pytest.raises(ValueError, match="name='ns2': must be one of 'zebra_finch', 'ns1', 'nat4', 'simulated'"):
+        data.load("ns2")
     with pytest.raises(ValueError, match="'unit' is not an option of 'ns1': use units"):
         data.load("ns1", unit="paper")
     with pytest.raises(ValueError, match="units='good'"):
@@ -37,7 +37,7 @@ def test_unknown_names_and_options_list_what_is_allowed():
         data.load_or_simulate("zebra_finch", units="all")
 
 
-@pytest.mark.parametrize("name", ["zebra_finch", "ns1"])
+@pytest.mark.parametrize("name", ["zebra_finch", "ns1", "nat4"])
 def test_a_recording_that_is_nowhere_says_what_to_do(nothing_here, name):
     with pytest.raises(data.RecordingUnavailable, match=r"STRFLAB_OFFLINE is set.*STRFLAB_DATA"):
         data.load(name)
@@ -49,6 +49,7 @@ def test_a_recording_that_is_nowhere_says_what_to_do(nothing_here, name):
         ("zebra_finch", {"dt_ms": 5.0, "spectrogram": "log"}, (1, 20, 32)),
         ("zebra_finch", {}, (1, 20, 63)),
         ("ns1", {}, (20, 20, 34)),
+        ("nat4", {"area": "PEG"}, (20, 60, 18)),
     ],
 )
 def test_the_stand_in_has_the_shape_of_the_recording_and_says_so(nothing_here, name, options, shape):
@@ -56,7 +57,7 @@ def test_the_stand_in_has_the_shape_of_the_recording_and_says_so(nothing_here, n
         ds = data.load_or_simulate(name, **options)
     assert ds.name == "simulated"
     assert (ds.n_neurons, ds.n_clips, ds.n_bands) == shape
-    assert ds.dt_ms == options.get("dt_ms", 5.0 if name == "ns1" else 1.0)
+    assert ds.dt_ms == options.get("dt_ms", {"ns1": 5.0, "nat4": 10.0}.get(name, 1.0))
 
 
 def test_in_a_notebook_the_banner_is_a_box(nothing_here, monkeypatch):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from strflab.data import fetch, ns1, simulate, zebra_finch
+from strflab.data import fetch, nat4, ns1, simulate, zebra_finch
 from strflab.data.dataset import Batch, NeuralDataset
 from strflab.data.fetch import RecordingUnavailable
 
@@ -34,6 +34,7 @@ class _Source:
     citation: str
     remote: fetch.Remote | None = None
     stand_in: Callable[..., NeuralDataset] | None = None
+    here: Callable[[], bool] | None = None  # where committed hashes do not say which files it takes
 
 
 _SOURCES = {
@@ -48,6 +49,16 @@ _SOURCES = {
     ),
     "ns1": _Source(
         ns1.load, ns1.WHAT, "155 MB to fetch, 100 MB kept", ns1.LICENCE, ns1.CITATION, ns1.REMOTE, ns1.stand_in
+    ),
+    "nat4": _Source(
+        nat4.load,
+        nat4.WHAT,
+        "an archive an area; the parsed form takes 0.3 GB (A1)",
+        nat4.LICENCE,
+        nat4.CITATION,
+        nat4.REMOTE,
+        nat4.stand_in,
+        nat4.is_here,
     ),
     "simulated": _Source(
         simulate.simulate,
@@ -77,7 +88,7 @@ def available() -> Table:
     """Return what `load` knows: name, what, size, licence, citation, and whether it is on this machine.
 
     >>> [row["name"] for row in available()]
-    ['zebra_finch', 'ns1', 'simulated']
+    ['zebra_finch', 'ns1', 'nat4', 'simulated']
     """
     return Table(
         {
@@ -99,6 +110,8 @@ def is_here(name: str) -> bool:
     True
     """
     source = _source(name)
+    if source.here is not None:
+        return source.here()
     parsed = name == "ns1" and ns1.parsed_path().is_file()
     return source.remote is None or parsed or fetch.locate(name, source.remote.hashes) is not None
 
@@ -108,9 +121,10 @@ def load(name: str, **options: Any) -> NeuralDataset:
 
     Parameters
     ----------
-    name : {"zebra_finch", "ns1", "simulated"}
+    name : {"zebra_finch", "ns1", "nat4", "simulated"}
     **options
-        Those of `zebra_finch.load` (dt_ms, spectrogram), `ns1.load` (units) or `simulate.simulate`.
+        Those of `zebra_finch.load` (dt_ms, spectrogram), `ns1.load` (units), `nat4.load` (area, normalized) or
+        `simulate.simulate`.
 
     Raises
     ------

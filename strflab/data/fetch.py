@@ -145,6 +145,25 @@ def fetch(remote: Remote) -> Path:
     return folder
 
 
+def fetch_unpinned(remote: Remote, path: str) -> Path:
+    """Return a file of a recording whose SHA-256 is not known, fetching it if it is not here.
+
+    What it holds is unchecked: its reader must refuse what is not laid out as published. Errors are those of `fetch`.
+    """
+    for folder in data_folders(remote.name):
+        if (folder / path).is_file():
+            return folder / path
+    if os.environ.get("STRFLAB_OFFLINE", "") not in ("", "0"):
+        raise unavailable(remote, "STRFLAB_OFFLINE is set")
+    if not _reachable(remote.files[path]):
+        raise unavailable(remote, f"{remote.files[path]} does not answer")
+    target = _writable_folder(remote.name) / path
+    try:
+        return download(remote.files[path], target, None)
+    except OSError as error:  # requests' errors are OSErrors
+        raise unavailable(remote, f"{type(error).__name__}: {error}") from error
+
+
 def unavailable(remote: Remote, why: str) -> RecordingUnavailable:
     """Return the error that says where `remote` was looked for and what to do."""
     folders = " nor ".join(str(folder) for folder in data_folders(remote.name))

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from strflab.data import parsed
 from strflab.data.dataset import NeuralDataset
 from strflab.data.fetch import Remote, cache_root, fetch, verify
 from strflab.data.simulate import simulate
@@ -244,43 +243,14 @@ def _parsed() -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     path = parsed_path()
     if path.is_file():
         try:
-            return _read_parsed(path)
+            return parsed.read(path)
         except Exception as error:  # a truncated file fails in many ways; all mean: parse again
             warnings.warn(f"{path} is damaged ({error}): parsing the recording again", stacklevel=3)
     folder = fetch(REMOTE)
     verify(folder, REMOTE.hashes)
     arrays, neurons = parse(folder)
     try:
-        _write_parsed(path, arrays, neurons)
+        parsed.write(path, arrays, neurons)
     except OSError as error:
         warnings.warn(f"cannot keep the parsed recording ({error}): set STRFLAB_CACHE", stacklevel=3)
     return arrays, neurons
-
-
-def _read_parsed(path: Path) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        facts = file.metadata()
-    if facts["sha256"] != _digest(arrays):
-        raise ValueError("its content does not match its SHA-256")
-    return arrays, json.loads(facts["neurons"])
-
-
-def _write_parsed(path: Path, arrays: dict[str, np.ndarray], neurons: list[dict[str, Any]]) -> None:
-    from safetensors.numpy import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".parsed-", dir=path.parent) as folder:
-        staged = Path(folder) / path.name
-        save_file(arrays, staged, metadata={"neurons": json.dumps(neurons), "sha256": _digest(arrays)})
-        os.replace(staged, path)
-
-
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()

@@ -23,10 +23,11 @@ from strflab.papers.forms import (
     rancon2025_statenet,
 )
 
-_ANALYSES = ("ns1_baseline", "rahman2019", "rahman2020", "rancon2025", "theunissen2000")
+_ANALYSES = ("harper2016", "ns1_baseline", "rahman2019", "rahman2020", "rancon2025", "theunissen2000")
 
 __all__ = [
     "count_parameters",
+    "harper2016",
     "harper2016_nrf",
     "ns1_baseline",
     "pennington2023_cnn1d",

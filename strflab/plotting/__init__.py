@@ -18,6 +18,7 @@ from strflab.plotting.axes import (
 from strflab.plotting.fields import dynamic_strfs, gradient_energy, hidden_strfs, modulation_transfer, strf, strf_grid
 from strflab.plotting.scores import paired_scores
 from strflab.plotting.sounds import dream, rate, spectrogram
+from strflab.plotting.surfaces import response_surface
 
 __all__ = [
     "DATA",
@@ -34,6 +35,7 @@ __all__ = [
     "modulation_transfer",
     "paired_scores",
     "rate",
+    "response_surface",
     "spectrogram",
     "strf",
     "strf_grid",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from strflab.data import parsed, ns1
+from strflab.data import ns1, parsed
 from strflab.data.spectrogram import cochleagram
 
 

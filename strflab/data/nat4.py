@@ -59,8 +59,8 @@ def load(area: Literal["A1", "PEG"] = "A1", normalized: bool = True) -> NeuralDa
         The paper's stimulus, ``log((x + 0.1) / 0.1)``, each band from 0 to 1 over the recording; False: as published.
 
     Clips with ``validation`` True in their table are means of 20 repeats. A unit without validation data, whose
-    response is missing or zero in all of them, is NaN there. The table of units says where it is known whether a unit
-    is `auditory`. The bands' centres are assumed, see `EDGES_HZ`.
+    response is missing or zero in all of them, is NaN there. The table of units says whether a unit is `auditory`,
+    None where that cannot be had. The bands' centres are assumed, see `EDGES_HZ`.
 
     Raises
     ------
@@ -74,6 +74,7 @@ def load(area: Literal["A1", "PEG"] = "A1", normalized: bool = True) -> NeuralDa
     choice("area", area, N_CELLS)
     boolean("normalized", normalized)
     arrays, neurons = _parsed(area)
+    auditory = _auditory(area, [neuron["cell"] for neuron in neurons])
     stimulus, response = arrays["stimulus"], arrays["response"]  # (clips, F, T), (clips, N, T)
     validation = np.arange(len(stimulus)) < N_VALIDATION
     return NeuralDataset(
@@ -81,7 +82,7 @@ def load(area: Literal["A1", "PEG"] = "A1", normalized: bool = True) -> NeuralDa
         list(response[:, :, None]),
         DT_MS,
         log_centres(*EDGES_HZ, N_BANDS),
-        neurons=neurons,
+        neurons=[neuron | {"auditory": heard} for neuron, heard in zip(neurons, auditory, strict=True)],
         clips=[
             {"id": k, "sound": name, "validation": bool(validation[k])}
             for k, name in enumerate(json.loads(arrays["sounds"].tobytes()))
@@ -127,7 +128,7 @@ def normalize(stimulus: np.ndarray) -> np.ndarray:
     return (level - low) / np.where(high > low, high - low, 1)
 
 
-def parse(archive: Path, table: Path | None, area: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+def parse(archive: Path, area: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Return the arrays and the table of units of the published files of an area.
 
     The arrays are `stimulus` (clips, F, T), `response` (clips, N, T), validation clips first, and `sounds`, the
@@ -136,7 +137,6 @@ def parse(archive: Path, table: Path | None, area: str) -> tuple[dict[str, np.nd
     Parameters
     ----------
     archive : the area's .tgz
-    table : its `pred_correlation.csv`; None: it is not known which units are auditory
     area : "A1" or "PEG"
 
     Raises
@@ -157,17 +157,12 @@ def parse(archive: Path, table: Path | None, area: str) -> tuple[dict[str, np.nd
     response = found[".resp.csv"][frames].transpose(0, 2, 1)
     first = response[:N_VALIDATION]
     first[:, (np.isnan(first) | (first == 0)).all((0, 2))] = np.nan
-    auditory = [None] * len(cells) if table is None else read_auditory(table, cells)
     arrays = {
         "stimulus": np.ascontiguousarray(found[".stim.csv"][frames].transpose(0, 2, 1)),
         "response": np.ascontiguousarray(response),
         "sounds": np.frombuffer(json.dumps([name for name, _ in clips]).encode(), np.uint8),
     }
-    records = zip(cells, auditory, strict=True)
-    return arrays, [
-        {"id": i, "cell": cell, "site": cell.split("-")[0], "area": area, "auditory": heard}
-        for i, (cell, heard) in enumerate(records)
-    ]
+    return arrays, [{"id": i, "cell": cell, "site": cell.split("-")[0], "area": area} for i, cell in enumerate(cells)]
 
 
 def read_archive(path: Path) -> dict[str, Any]:
@@ -287,6 +282,14 @@ def _clips(text: bytes, for_estimation: np.ndarray, archive: Path) -> list[tuple
     return [(name, start) for name, start, _ in clips]
 
 
+def _auditory(area: str, cells: list[str]) -> list[bool] | list[None]:
+    """Whether each unit is auditory; None where the table that says so cannot be had."""
+    try:
+        return read_auditory(fetch.fetch_unpinned(REMOTE, TABLES[area]), cells)
+    except fetch.RecordingUnavailable:
+        return [None] * len(cells)
+
+
 def _parsed(area: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Return what `parse` returns, from the cache if it is there and whole."""
     path = parsed_path(area)
@@ -295,12 +298,7 @@ def _parsed(area: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
             return parsed.read(path)
         except Exception as error:  # a truncated file fails in many ways; all mean: parse again
             warnings.warn(f"{path} is damaged ({error}): parsing the recording again", stacklevel=3)
-    archive = fetch.fetch_unpinned(REMOTE, ARCHIVES[area])
-    try:
-        table: Path | None = fetch.fetch_unpinned(REMOTE, TABLES[area])
-    except fetch.RecordingUnavailable:
-        table = None
-    arrays, neurons = parse(archive, table, area)
+    arrays, neurons = parse(fetch.fetch_unpinned(REMOTE, ARCHIVES[area]), area)
     try:
         parsed.write(path, arrays, neurons)
     except OSError as error:

@@ -23,19 +23,32 @@ from strflab.papers.forms import (
     rancon2025_statenet,
 )
 
-_ANALYSES = ("harper2016", "ns1_baseline", "rahman2019", "rahman2020", "rancon2025", "theunissen2000")
+_ANALYSES = (
+    "comparison",
+    "harper2016",
+    "ns1_baseline",
+    "pennington2023",
+    "population",
+    "rahman2019",
+    "rahman2020",
+    "rancon2025",
+    "theunissen2000",
+)
 
 __all__ = [
+    "comparison",
     "count_parameters",
     "harper2016",
     "harper2016_nrf",
     "ns1_baseline",
+    "pennington2023",
     "pennington2023_cnn1d",
     "pennington2023_cnn1dx2",
     "pennington2023_cnn2d",
     "pennington2023_ln",
     "pennington2023_pop_ln",
     "pennington2023_single_cnn",
+    "population",
     "rahman2019",
     "rahman2019_dnet",
     "rahman2019_ln",

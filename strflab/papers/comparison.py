@@ -24,8 +24,8 @@ from strflab.sweeps import folds
 VERSION = 1
 MODELS = tuple(population.SPECS)
 LABELS = tuple(spec.label for spec in population.SPECS.values())
-ENSEMBLE_OF = "gru"  # whose seeds are averaged
-MIXED = ("gru", "lstm", "s4", "lmu", "cnn2d")  # the five best on held-out training clips
+ENSEMBLE_OF = "gru_wide"  # whose seeds are averaged
+MIXED = ("gru_wide", "gru", "transformer", "s4", "cnn2d")  # the five best on held-out training clips
 ENSEMBLE_SEEDS = tuple(range(10))
 SONG_MODELS = ("ln", "nrf", "dnet", "cnn1d", "cnn2d", "transformer", "lstm", "gru", "s4")
 SONG_FOLDS = 5
@@ -57,7 +57,13 @@ def analyse(
     ensemble_seeds : of the model whose fits are averaged
     names, song_names : models for each recording; `ENSEMBLE_OF` must be among the first
     settings : of the recipe, for all fits
+
+    Raises
+    ------
+    ValueError : `ds` is a recording and `songs` is not
     """
+    if songs is not None and (songs.name == "simulated") != (ds.name == "simulated"):
+        raise ValueError(f"songs={songs.name!r}: must be the STRFlab demo recording where ds is {ds.name!r}")
     fits = population.fit(names, ds, seeds=seeds, device=device, n_jobs=n_jobs, settings=settings)
     more = population.fit([ENSEMBLE_OF], ds, seeds=ensemble_seeds, device=device, n_jobs=n_jobs, settings=settings)
     train, test = ns1.paper_split(ds)

@@ -279,6 +279,37 @@ def interaction(rates: ArrayLike) -> np.ndarray:
     return (both - first - second + low) / np.where(rise > 0, rise, np.nan)
 
 
+def substitution(rates: ArrayLike) -> np.ndarray:
+    """Return how far one drive at its 99th percentile, the other at its 5th, makes up for both at their 75th.
+
+    The mean over the two drives of (z[99, 5] - z[5, 5]) / (z[75, 75] - z[5, 5]), z the input of g that gives a rate: g
+    does not count here. Below 1 it takes both.
+
+    Parameters
+    ----------
+    rates : (..., P, P) over `PERCENTILES`, between 0 and 1
+
+    Returns
+    -------
+    ndarray (...); NaN where both drives together do not raise the rate
+
+    Examples
+    --------
+    >>> z = 0.1 * np.add.outer(PERCENTILES, PERCENTILES)  # a sum
+    >>> round(float(substitution(1 / (1 + np.exp(-z)))), 3)  # (99 - 5) / (75 - 5 + 75 - 5)
+    0.671
+    """
+    y = np.asarray(rates, float)
+    if y.shape[-2:] != (len(PERCENTILES), len(PERCENTILES)):
+        raise ValueError(f"rates of shape {y.shape}: must be (..., {len(PERCENTILES)}, {len(PERCENTILES)})")
+    low, both, most = (PERCENTILES.index(p) for p in (5, 75, 99))
+    z = np.log(y) - np.log1p(-y)
+    rest = z[..., low, low]
+    alone = (z[..., most, low] + z[..., low, most]) / 2 - rest
+    rise = z[..., both, both] - rest
+    return alone / np.where(rise > 0, rise, np.nan)
+
+
 def hidden(z: np.ndarray) -> np.ndarray:
     """The paper's hidden nonlinearity, h(z) = 1.7159 tanh(2z/3)."""
     return 1.7159 * np.tanh(2 / 3 * np.asarray(z, float))

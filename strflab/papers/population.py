@@ -47,26 +47,30 @@ class Spec:
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
-def _statenet(backbone: str, label: str = "", **recipe: Any) -> Spec:
-    return Spec(label or f"StateNet-{backbone}", "StateNet", {"rnn_type": backbone}, recipe)
-
-
 SOFTPLUS = {"output_activation": "parametric_softplus"}
+RANK_3 = {"temporal_window_size": 40, "kernel": {"type": "separable", "rank": 3}}
+FAST = {"learning_rate": 1e-2}
 SPECS: dict[str, Spec] = {
-    "linear": Spec("linear", "Linear", {"temporal_window_size": 40, "kernel": {"type": "separable", "rank": 3}}),
-    "ln": Spec("LN", "LinearNonlinear", {"temporal_window_size": 40, "kernel": {"type": "separable", "rank": 3}}),
-    "nrf": Spec("NRF", "NetworkReceptiveField", {"temporal_window_size": 20, "n_hidden": 60}),
+    "linear": Spec("linear", "Linear", RANK_3),
+    "ln": Spec("LN", "LinearNonlinear", RANK_3),
+    "nrf": Spec("NRF", "NetworkReceptiveField", {"temporal_window_size": 20, "n_hidden": 60}, {"weight_decay": 1.0}),
     "dnet": Spec("DNet", "DNet", {"temporal_window_size": 5, "n_hidden": 60, **SOFTPLUS}),
-    "cnn1d": Spec("1D-CNN", "ConvNet1D", {"temporal_window_size": 25}),
-    "cnn2d": Spec("2D-CNN", "ConvNet2D", {"n_hidden": 60}),
-    "transformer": Spec("Transformer", "Transformer", SOFTPLUS),
-    "rnn": _statenet("RNN"),
-    "lstm": _statenet("LSTM"),
-    "gru": _statenet("GRU"),
-    "lmu": _statenet("LMU"),
-    "s4": _statenet("S4"),
-    "s4d": _statenet("S4D"),
-    "mamba": _statenet("Mamba"),
+    "cnn1d": Spec("1D-CNN", "ConvNet1D", {"temporal_window_size": 40}, {"weight_decay": 1.0}),
+    "cnn2d": Spec("2D-CNN", "ConvNet2D", {"n_hidden": 60}, {"epochs": 40, "patience": 40}),
+    "transformer": Spec(
+        "Transformer",
+        "Transformer",
+        {"time_patch_size": 20, "context_window": 20, "position": "rope", "n_layers": 2, "n_heads": 4, **SOFTPLUS},
+        {"weight_decay": 1.0},
+    ),
+    "rnn": Spec("StateNet-RNN", "StateNet", {"rnn_type": "RNN"}, {"learning_rate": 2e-3, "epochs": 90, "patience": 90}),
+    "lstm": Spec("StateNet-LSTM", "StateNet", {"rnn_type": "LSTM"}, FAST),
+    "gru": Spec("StateNet-GRU", "StateNet", {"rnn_type": "GRU"}, FAST),
+    "gru_wide": Spec("StateNet-GRU, wide", "StateNet", {"rnn_type": "GRU", "hidden_channels": 12}),
+    "lmu": Spec("StateNet-LMU", "StateNet", {"rnn_type": "LMU"}),
+    "s4": Spec("StateNet-S4", "StateNet", {"rnn_type": "S4"}, FAST),
+    "s4d": Spec("StateNet-S4D", "StateNet", {"rnn_type": "S4D"}, FAST),
+    "mamba": Spec("StateNet-Mamba", "StateNet", {"rnn_type": "Mamba"}, FAST),
 }
 
 

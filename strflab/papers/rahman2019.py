@@ -297,7 +297,7 @@ def decayed_field(model: models.Model, n_lags: int) -> np.ndarray:
     """
     total = np.zeros((model.n_frequency_bands, n_lags))
     tau, *output = [decay.tau.double().numpy() for decay in model.decays()]  # type: ignore[operator]
-    weight = model.readout.weight[0].double().numpy()  # type: ignore[union-attr, index]
+    weight = model.readout.weight[0].double().numpy()  # type: ignore[index]
     for j in effective_units(model):
         kernel = _decay(tau[j], n_lags)
         for own in output:
@@ -321,7 +321,7 @@ def _units(networks: Sequence[models.Model], dt_ms: float, ln_fields: np.ndarray
     correlation of the network's decayed field with the LN model's."""
     weights, ie, tau, own, effective, alike = [], [], [], [], [], []
     for model, ln_field in zip(networks, ln_fields, strict=True):
-        v = model.readout.weight.detach()[0].numpy()  # type: ignore[union-attr, index, operator]
+        v = model.readout.weight.detach()[0].numpy()  # type: ignore[operator]
         weights.append(v)
         ie.append(ie_scores(_fields(model), v))
         tau.append(model.total_tau_ms(dt_ms)[0].detach().numpy())  # type: ignore[operator]

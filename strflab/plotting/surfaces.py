@@ -48,9 +48,10 @@ def response_surface(
     if hz.max() > hz.min():
         ax.contour(x, y, hz.T, levels=np.linspace(0, top, 7)[1:-1], colors="0.4", linewidths=0.5)
     if visits is not None:
-        seen = _smoothed(as_matrix("visits", visits))
-        if seen.shape != hz.shape:
-            raise ValueError(f"visits of shape {seen.shape}: must be {hz.shape}, as the rates")
+        counts = as_matrix("visits", visits)
+        if counts.shape != hz.shape:
+            raise ValueError(f"visits of shape {counts.shape}: must be {hz.shape}, as the rates")
+        seen = _smoothed(counts)
         levels = sorted({_level(seen, share) for share in ENCLOSED})
         ax.contour(x, y, seen.T, levels=levels, colors=MODEL, linewidths=1)
     return mesh

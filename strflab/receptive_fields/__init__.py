@@ -17,13 +17,14 @@ from strflab.receptive_fields.tuning import (
     separability,
     tuning,
 )
-from strflab.receptive_fields.units import effective_units, ie_scores, output_weights
+from strflab.receptive_fields.units import UnitMatch, effective_units, ie_scores, match_units, output_weights
 
 __all__ = [
     "Dream",
     "GradientEnergy",
     "ModulationTransfer",
     "Tuning",
+    "UnitMatch",
     "bandwidth",
     "best_frequency",
     "dream",
@@ -33,6 +34,7 @@ __all__ = [
     "gradient_energy",
     "ie_scores",
     "latency",
+    "match_units",
     "modulation_transfer_function",
     "output_weights",
     "separability",

@@ -146,7 +146,7 @@ def _on_songs(
     n_jobs: int | None,
     settings: dict[str, Any] | None,
 ) -> dict[str, np.ndarray]:
-    """Held-out scores of each model and seed, (M, S), and of bootstrap resamples of the songs, with the closed form's."""
+    """Held-out scores of each model and seed, the closed form's, and those of bootstrap resamples of the songs."""
     splits = folds(songs, SONG_FOLDS)
     wanted = []
     for name in names:

@@ -126,10 +126,15 @@ def rahman2019_dnet(
         output_decay=output_decay,
         leak=leak,
     )
-    with torch.no_grad():
-        for decay in model.decays():
-            decay.d.exponential_(1 / 2)
+    draw_time_constants(model)
     return model
+
+
+@torch.no_grad()
+def draw_time_constants(model: models.DNet) -> None:
+    """Draw the time constants of a dynamic network as its paper does: 1 + d^2 frames, d exponential with mean 2."""
+    for decay in model.decays():
+        decay.d.exponential_(1 / 2)
 
 
 def rahman2019_ln(

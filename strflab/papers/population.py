@@ -19,6 +19,7 @@ import torch
 from strflab import metrics, models, results
 from strflab.data import NeuralDataset, ns1
 from strflab.fitting import Recipe
+from strflab.papers.forms import draw_time_constants
 from strflab.validation import choice
 
 SKIPPED_MS = 200.0  # of each clip, which no score counts: there a 200 ms filter has not heard all that it could
@@ -54,7 +55,12 @@ SPECS: dict[str, Spec] = {
     "linear": Spec("linear", "Linear", RANK_3),
     "ln": Spec("LN", "LinearNonlinear", RANK_3),
     "nrf": Spec("NRF", "NetworkReceptiveField", {"temporal_window_size": 20, "n_hidden": 60}, {"weight_decay": 1.0}),
-    "dnet": Spec("DNet", "DNet", {"temporal_window_size": 5, "n_hidden": 60, **SOFTPLUS}),
+    "dnet": Spec(
+        "DNet",
+        "DNet",
+        {"temporal_window_size": 5, "n_hidden": 100, "norm": False, **SOFTPLUS},
+        {"learning_rate": 1e-2, "batch_size": 1, "epochs": 40, "patience": 40},
+    ),
     "cnn1d": Spec("1D-CNN", "ConvNet1D", {"temporal_window_size": 40}, {"weight_decay": 1.0}),
     "cnn2d": Spec("2D-CNN", "ConvNet2D", {"n_hidden": 60}, {"epochs": 40, "patience": 40}),
     "transformer": Spec(
@@ -85,7 +91,10 @@ def build(name: str, n_bands: int, n_neurons: int, **options: Any) -> models.Mod
     """
     spec = SPECS[choice("name", name, SPECS)]
     arguments = {"n_frequency_bands": n_bands, "out_neurons": n_neurons, **spec.options, **options}
-    return models.build(spec.model, **arguments)
+    model = models.build(spec.model, **arguments)
+    if isinstance(model, models.DNet):
+        draw_time_constants(model)
+    return model
 
 
 def recipe(name: str, seed: int = 0, **settings: Any) -> Recipe:

@@ -1,8 +1,8 @@
 """Receptive fields and time constants that are known are found again, in closed form and by gradient descent.
 
-A network is fitted from several first weights, and the one that predicts the validation clips best is kept. Where a field is nearly zero, the order
-of its taps is that of the noise, so ranks are compared where the true field has at least 1 % of its peak; correlations
-are over all taps.
+A network is fitted from several first weights, and the one that predicts the validation clips best is kept. Where a
+field is nearly zero, the order of its taps is that of the noise, so ranks are compared where the true field has at
+least 1 % of its peak; correlations are over all taps.
 """
 
 import math
@@ -123,7 +123,7 @@ def dnet(n_lags):
 def test_dnet_fits_reach_the_ceiling_and_recover_hidden_fields_and_time_constants():
     """A slow unit (tau > 150 ms) is found from some starts and missed from others: behind a long leak the lags of its
     field are almost alike. Of this population (seed=2) eight starts find all nine units; of those of seeds 0 and 1
-    they miss one slow unit each, while CCnorm and the order of the time constants are as good as here."""
+    they miss one slow unit each, though CCnorm and the rank correlation of the time constants pass there too."""
     ds = simulated("dnet")
     fitted = best_of(partial(dnet, ds.truth.strfs.shape[-1]), ds, n_starts=8, epochs=60)
     assert ccnorm(fitted, ds).min() > 0.97

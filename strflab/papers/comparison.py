@@ -171,7 +171,7 @@ def _on_songs(
     scores = np.array([[_song_score(p, songs) for p in rates[name]] for name in names])
     averages = [[np.mean(p, 0) for p in zip(*rates[name])] for name in names]
     rng = np.random.default_rng(0)
-    draws = [rng.integers(songs.n_clips, size=songs.n_clips) for _ in range(200)]
+    draws = [rng.integers(songs.n_clips, size=songs.n_clips).tolist() for _ in range(200)]
     resampled = [[_song_score(p, songs, draw) for draw in draws] for p in [*averages, closed]]
     return {
         "song_scores": scores,  # (M, S)

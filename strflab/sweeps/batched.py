@@ -370,10 +370,10 @@ class _Batch:
         x = torch.stack([here.held_out.x for here in self.lanes])  # (lanes, B, 1, F, T)
         together = max(1, SHARED_VALUES // (len(self.slots) * x[0, 0].numel()))
         prediction = torch.cat([self._call(state, part) for part in x.split(together, 1)], 1)
-        y, weight, psth = (
+        targets, weights, means = (
             [here.of_members(getattr(here.held_out, name)) for here in self.lanes] for name in ("y", "weight", "psth")
         )
-        weight, y, psth = _joined(weight, y), torch.cat(y), torch.cat(psth)
+        y, weight, psth = torch.cat(targets), _joined(weights, targets), torch.cat(means)
         loss = self._losses(prediction, y, weight).cpu()
         if self.recipe.monitor == "loss":
             per_neuron, heard = vmap(self.lanes[0].held_out.losses)(prediction, y, weight)

@@ -63,9 +63,12 @@ def runs_table(records: dict[str, dict]) -> str:
         row = [f"{{doc}}`/notebooks/{name}`"]
         if record:
             data = ", ".join(ds["name"] for ds in record["datasets"]) or "none"
-            row += [f"{data} (stored result)" if record.get("stored") else data]
-            row += [record["profile"], record["device"], f"{record['seconds']:.0f}", record["date"]]
-            row += [f"`{record['commit']}`" if record["commit"] else "unknown"]
+            row += [f"{data} (stored result)" if record.get("absent") else data]
+            fitted = record.get("stored", [])  # numbers that were read come from the run that computed them
+            came = fitted[0] if fitted else record
+            seconds = record["seconds"] + sum(run["seconds"] for run in fitted)
+            row += [came["profile"], came["device"], f"{seconds:.0f}", came["date"]]
+            row += [f"`{came['commit']}`" if came["commit"] else "unknown"]
             text = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
             used.setdefault(text, []).append(name)
         else:

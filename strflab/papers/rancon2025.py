@@ -225,7 +225,7 @@ def _memory(
     units: np.ndarray,
     reach_ms: float,
 ) -> dict[str, np.ndarray]:
-    """Energy of gradients against lag, where a unit is driven most late in each test clip; spans also at the mean level."""
+    """Energy of gradients against lag, where a unit is driven most late in each clip; spans at the mean level too."""
     n_lags = round(reach_ms / test.dt_ms)
     sounds = torch.stack(list(test.stimuli))
     still = sounds.new_zeros(1, test.n_bands, n_lags + 1)

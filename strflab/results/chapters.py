@@ -68,7 +68,7 @@ def save(name: str, arrays: Mapping[str, ArrayLike], provenance: Mapping[str, An
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"version": str(VERSION), "provenance": json.dumps(dict(provenance))}
     partial = path.with_suffix(".partial")
-    save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, partial, metadata=header)
+    save_file({key: np.asarray(value, order="C") for key, value in arrays.items()}, partial, metadata=header)
     os.replace(partial, path)
     return path
 

@@ -27,10 +27,11 @@ LABELS = tuple(spec.label for spec in population.SPECS.values())
 ENSEMBLE_OF = "gru_wide"  # whose seeds are averaged
 MIXED = ("gru_wide", "gru", "transformer", "s4", "cnn2d")  # the five best on held-out training clips
 ENSEMBLE_SEEDS = tuple(range(10))
-SONG_MODELS = ("ln", "nrf", "dnet", "cnn1d", "cnn2d", "transformer", "lstm", "gru", "s4")
+SONG_MODELS = ("ln", "nrf", "cnn2d", "transformer", "gru", "s4")
 SONG_FOLDS = 5
 SONG_HISTORY_MS = 100.0  # of the closed-form model, and what is left out of each song's start
 SONG_STOPS = 3  # songs of each training set that say when to stop
+SONG_RECIPE = {"epochs": 30, "patience": 10}
 SHOWN = 4  # units whose predictions are kept
 
 
@@ -158,7 +159,7 @@ def _on_songs(
                         "build": partial(population.build, name, songs.n_bands, songs.n_neurons),
                         "train": songs.select(clips=[k for k in train if k not in stops]),
                         "validation": songs.select(clips=list(stops)),
-                        "recipe": population.recipe(name, seed, **{"patience": 15, **(settings or {})}),
+                        "recipe": population.recipe(name, seed, **{**SONG_RECIPE, **(settings or {})}),
                         "test": songs.select(clips=list(test)),
                         "keep": False,
                     }

@@ -40,7 +40,7 @@ def fit_many(
     decay, strengths of penalties, epochs, patience and seed become one batched model, each with its own early
     stopping, best weights and score. Those that hear the same clips in the same order (equal training and validation
     clips and `recipe.seed`) share the stimulus, which is where most of the time goes. What cannot be batched, such as a
-    recurrent network whose kernel has no members' axis, is fitted one by one.
+    recurrent network on a GPU, whose kernel has no members' axis, is fitted one by one.
 
     Parameters
     ----------

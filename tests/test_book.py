@@ -233,6 +233,16 @@ def test_a_bad_figure_is_named(nb, word):
     assert any(word in text for text in notebooks.problems(nb))
 
 
+def test_the_table_of_runs_names_the_run_that_the_numbers_come_from():
+    page = {"profile": "full", "device": "a laptop", "seconds": 20.0, "date": "2026-02-02", "commit": "bbb"}
+    page |= {"datasets": [{"name": "ns1"}], "versions": {"torch": "2"}, "stored": [], "absent": False}
+    fits = page | {"device": "a server", "seconds": 600.0, "date": "2026-01-01", "commit": "aaa"}
+    row = site.runs_table({"two": page | {"stored": [fits]}}).splitlines()[2]
+    assert row == "| {doc}`/notebooks/two` | ns1 | full | a server | 620 | 2026-01-01 | `aaa` |"
+    row = site.runs_table({"two": page | {"stored": [fits], "absent": True}}).splitlines()[2]
+    assert "ns1 (stored result)" in row
+
+
 # the site
 
 

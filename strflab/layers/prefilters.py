@@ -7,7 +7,7 @@ constant (no kernel is cut), in the steady state of the first frame:
     AdapTrans        ON = x - w m,    OFF = m - w x,        a and w learnable
 
 Willmore, Schoppe, King, Schnupp & Harper 2016, doi 10.1523/JNEUROSCI.2441-15.2016; Rancon, Masquelier & Cottereau
-2024, doi 10.1038/s42003-024-06765-z.
+2024, doi 10.1371/journal.pcbi.1012288.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from strflab.data import NeuralDataset, ns1
 from strflab.layers.prefilters import AdapTrans
 from strflab.models import Model
 from strflab.papers import population
+from strflab.results.stored_fits import TOLERANCE
 
 VERSION = 1
 BACKBONES = ("rnn", "lstm", "gru", "lmu", "s4", "s4d", "mamba")
@@ -130,7 +131,7 @@ def verify(result: Any, ds: NeuralDataset) -> None:
     for name, predictions in zip(KEPT, result["shown_predictions"]):
         again = population.score(predictions, test)
         stored = result["scores"][MODELS.index(name), 0, result["shown"]]
-        if not np.allclose(again, stored, atol=results.stored_fits.TOLERANCE, equal_nan=True):
+        if not np.allclose(again, stored, atol=TOLERANCE, equal_nan=True):
             off = float(np.nanmax(np.abs(again - stored)))
             raise ValueError(f"the stored predictions of {name!r} do not give the stored scores (off by {off:.2g})")
 

@@ -56,7 +56,7 @@ def test_stored_rates_are_scored_again(arrays, ds):
     kept = Result("06", arrays, {}, stored=True)
     comparison.verify(kept, ds)
     arrays = arrays | {"shown_scores": arrays["shown_scores"] + 0.1}
-    with pytest.raises(ValueError, match="does not reproduce its own scores"):
+    with pytest.raises(ValueError, match="'gru_wide' do not give their stored scores"):
         comparison.verify(Result("06", arrays, {}, stored=True), ds)
 
 

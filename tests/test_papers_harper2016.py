@@ -85,9 +85,9 @@ def test_every_array_that_the_chapter_shows(ds, result):
 def test_stored_scores_are_those_of_the_stored_predictions(ds, result):
     harper2016.verify(result, ds)
     tampered = result | {"nrf_average": result["nrf_average"] + 0.01}
-    with pytest.raises(ValueError, match="nrf predictions are off by"):
+    with pytest.raises(ValueError, match="'nrf' do not give their stored scores"):
         harper2016.verify(tampered, ds)
-    with pytest.raises(ValueError, match="ln predictions"):
+    with pytest.raises(ValueError, match="'ln' do not"):
         harper2016.verify(result | {"shown_ln": result["shown_psth"]}, ds)
 
 

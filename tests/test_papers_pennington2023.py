@@ -67,7 +67,7 @@ def test_verify_accepts_its_own_result_and_refuses_another(result, ds):
     paper.verify(result, ds)
     worse = result["scores"].copy()
     worse[2, 0, result["shown"][0]] += 0.01
-    with pytest.raises(ValueError, match="scores: 'pop_ln'"):
+    with pytest.raises(ValueError, match="'pop_ln' do not give their stored scores"):
         paper.verify(result | {"scores": worse}, ds)
     with pytest.raises(ValueError, match="shown_psth"):
         paper.verify(result | {"shown_psth": result["shown_psth"] + 0.1}, ds)

@@ -56,6 +56,15 @@ def test_score_leaves_out_the_start_of_each_clip(ds):
     np.testing.assert_allclose(population.score(p, test), wanted)
 
 
+def test_predictions_are_checked_against_their_stored_scores(ds):
+    rng = np.random.default_rng(0)
+    p, test = rng.random((4, 2, 100)), data.ns1.paper_split(ds)[1].select(neurons=[2, 0])
+    stored = population.score(p, test)
+    population.check_scores("m", p, stored, ds, np.array([2, 0]))
+    with pytest.raises(ValueError, match=r"'m' do not give their stored scores \(off by 0.01\).*refit=True"):
+        population.check_scores("m", p, stored + [0, 0.01], ds, [2, 0])
+
+
 def test_the_papers_units(recordings):
     ds = recordings("ns1", units="all")
     assert len(population.in_paper(ds)) == 73

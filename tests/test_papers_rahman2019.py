@@ -102,7 +102,7 @@ def test_verify_accepts_its_own_result_and_refuses_another(ds, result):
     for name in ("shown_dnet", "shown_nrf", "shown_ln"):
         with pytest.raises(ValueError, match=name.removeprefix("shown_")):
             rahman2019.verify(result | {name: result[name][..., ::-1]}, ds)
-    with pytest.raises(ValueError, match="result"):
+    with pytest.raises(ValueError, match="'dnet'"):
         rahman2019.verify(result | {"dnet": result["dnet"] + 0.01}, ds)
 
 

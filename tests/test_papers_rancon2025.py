@@ -92,7 +92,7 @@ def test_a_result_is_checked_against_its_predictions(result, ds):
     paper.verify(result, ds)
     spoilt = result["shown_predictions"].copy()
     spoilt[1, ..., ::2] *= 2
-    with pytest.raises(ValueError, match="'cnn2d' do not give the stored scores"):
+    with pytest.raises(ValueError, match="'cnn2d' do not give their stored scores"):
         paper.verify({**result, "shown_predictions": spoilt}, ds)
 
 

@@ -103,13 +103,7 @@ def analyse(
 def verify(result: Result, ds: NeuralDataset) -> None:
     """Raise ValueError unless the stored rates of the shown units give their stored scores on the recording."""
     units = population.in_paper(ds)[result["shown"]]
-    test = ns1.paper_split(ds)[1].select(neurons=units.tolist())
-    again = population.score(result["shown_rates"][0], test)
-    if not np.allclose(again, result["shown_scores"], atol=1e-3, equal_nan=True):
-        raise ValueError(
-            f"the result {result.name!r} does not reproduce its own scores: {again} instead of "
-            f"{result['shown_scores']}; run the chapter with refit=True"
-        )
+    population.check_scores(ENSEMBLE_OF, result["shown_rates"][0], result["shown_scores"], ds, units)
 
 
 def memory(model: torch.nn.Module, stimulus: torch.Tensor) -> float:

@@ -30,7 +30,6 @@ from strflab.sweeps import Member
 from strflab.validation import choice
 
 VERSION = 1
-TOLERANCE = 1e-3  # between a stored score and that of the stored predictions
 N_TRAIN = 16  # clips
 SHARES = (2, 4, 8)  # of them
 SINGLE = "single_cnn"
@@ -218,12 +217,10 @@ def verify(result: Any, ds: NeuralDataset) -> None:
     """
     shown = result["shown"]
     here = ns1.paper_split(ds)[1].select(neurons=shown)
-    if not np.allclose(np.stack(here.psth), result["shown_psth"], atol=TOLERANCE, equal_nan=True):
+    if not np.allclose(np.stack(here.psth), result["shown_psth"], atol=population.TOLERANCE, equal_nan=True):
         raise ValueError("shown_psth: is not what these units of the recording did")
     for name, prediction, kept in zip(NAMES, result["shown_predictions"], result["scores"][:, 0], strict=True):
-        found = population.score(prediction, here)
-        if not np.allclose(found, kept[shown], atol=TOLERANCE, equal_nan=True):
-            raise ValueError(f"scores: {name!r} has {kept[shown].round(4)}, its predictions score {found.round(4)}")
+        population.check_scores(name, prediction, kept[shown], ds, shown)
 
 
 Fitted = tuple[np.ndarray, list[models.Model], float]  # neurons, one model of all or one of each, seconds if known

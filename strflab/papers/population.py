@@ -23,6 +23,7 @@ from strflab.papers.forms import draw_time_constants
 from strflab.validation import choice
 
 SKIPPED_MS = 200.0  # of each clip, which no score counts: there a 200 ms filter has not heard all that it could
+TOLERANCE = 1e-3  # between a stored score and that of the stored predictions
 SEEDS = (0, 1, 2)
 RECIPE = Recipe(
     loss="nmse",
@@ -159,6 +160,32 @@ def score(prediction: np.ndarray, ds: NeuralDataset, skipped_ms: float = SKIPPED
     skip = round(skipped_ms / ds.dt_ms)
     rates = [p[:, skip:] for p in prediction]
     return np.asarray(metrics.normalized_corrcoef(rates, [r[..., skip:].numpy() for r in ds.responses]))
+
+
+def check_scores(
+    name: str, prediction: np.ndarray, stored: np.ndarray, ds: NeuralDataset, units: np.ndarray | Sequence[int]
+) -> None:
+    """Score stored predictions for NS1's test clips again, on the recording.
+
+    Parameters
+    ----------
+    name : of the model, for the error
+    prediction : (clips, n, T) rates
+    stored : (n,) the scores that were stored with them
+    ds : the recording
+    units : (n,) which of its neurons these are
+
+    Raises
+    ------
+    ValueError : a score differs from the stored one by more than `TOLERANCE`
+    """
+    again = score(prediction, ns1.paper_split(ds)[1].select(neurons=np.asarray(units).tolist()))
+    if not np.allclose(again, stored, atol=TOLERANCE, equal_nan=True):
+        off = float(np.nanmax(np.abs(again - stored)))
+        raise ValueError(
+            f"stored predictions of {name!r} do not give their stored scores (off by {off:.2g}): run the chapter with "
+            "refit=True"
+        )
 
 
 def in_paper(ds: NeuralDataset) -> np.ndarray:

@@ -22,7 +22,6 @@ from strflab.data import NeuralDataset, ns1
 from strflab.layers.prefilters import AdapTrans
 from strflab.models import Model
 from strflab.papers import population
-from strflab.results.stored_fits import TOLERANCE
 
 VERSION = 1
 BACKBONES = ("rnn", "lstm", "gru", "lmu", "s4", "s4d", "mamba")
@@ -127,13 +126,10 @@ def verify(result: Any, ds: NeuralDataset) -> None:
     ------
     ValueError : they do not give the stored scores
     """
-    test = ns1.paper_split(ds)[1].select(neurons=result["units"][result["shown"]].tolist())
+    shown = result["shown"]
     for name, predictions in zip(KEPT, result["shown_predictions"]):
-        again = population.score(predictions, test)
-        stored = result["scores"][MODELS.index(name), 0, result["shown"]]
-        if not np.allclose(again, stored, atol=TOLERANCE, equal_nan=True):
-            off = float(np.nanmax(np.abs(again - stored)))
-            raise ValueError(f"the stored predictions of {name!r} do not give the stored scores (off by {off:.2g})")
+        stored = result["scores"][MODELS.index(name), 0, shown]
+        population.check_scores(name, predictions, stored, ds, result["units"][shown])
 
 
 def _rates(fits: Sequence[results.StoredFit], test: NeuralDataset, units: np.ndarray) -> np.ndarray:

@@ -142,13 +142,14 @@ def fit_all(
         threads = max(1, torch.get_num_threads() // n_jobs)
         workers = Parallel(n_jobs, backend="loky", return_as="generator", batch_size=1)
         done = []
-        for kept in workers(delayed(_fit_with)(threads, dict(arguments)) for arguments in fits):
+        for kept in workers(delayed(_fit_with)(threads, str(folder()), dict(arguments)) for arguments in fits):
             done.append(kept)
             bar.update()
     return done
 
 
-def _fit_with(threads: int, arguments: dict[str, Any]) -> StoredFit:
+def _fit_with(threads: int, root: str, arguments: dict[str, Any]) -> StoredFit:
+    os.environ["STRFLAB_RESULTS"] = root  # a worker may be older than this process's setting
     torch.set_num_threads(threads)
     return fit(**arguments, progress=False)
 

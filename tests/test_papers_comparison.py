@@ -85,3 +85,11 @@ def test_songs_are_predicted_by_fits_that_did_not_hear_them():
     rates = comparison._held_out(songs, [(constant[0], (0, 2)), (constant[1], (1, 3))])
     assert [float(r[0, 0]) for r in rates] == [0, 1, 0, 1]
     assert [r.shape[1] for r in rates] == songs.n_frames
+
+
+def test_songs_are_heard_on_the_scale_that_the_recipes_were_chosen_for():
+    songs = data.load("simulated", n_neurons=1, n_clips=3, seconds=(0.5, 0.7))
+    louder = data.NeuralDataset([15 + 14 * x for x in songs.stimuli], songs.responses, songs.dt_ms)
+    sound = torch.cat(list(comparison._standardized(louder).stimuli), 1)
+    assert float(sound.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(sound.std()) == pytest.approx(1, abs=1e-4)

@@ -89,7 +89,7 @@ def test_songs_are_predicted_by_fits_that_did_not_hear_them():
 
 def test_songs_are_heard_on_the_scale_that_the_recipes_were_chosen_for():
     songs = data.load("simulated", n_neurons=1, n_clips=3, seconds=(0.5, 0.7))
-    louder = data.NeuralDataset([15 + 14 * x for x in songs.stimuli], songs.responses, songs.dt_ms)
+    louder = data.NeuralDataset([15 + 14 * x for x in songs.stimuli], songs.responses, songs.dt_ms, songs.frequencies)
     sound = torch.cat(list(comparison._standardized(louder).stimuli), 1)
     assert float(sound.mean()) == pytest.approx(0, abs=1e-4)
     assert float(sound.std()) == pytest.approx(1, abs=1e-4)

@@ -19,7 +19,6 @@ import csv
 import io
 import json
 import tarfile
-import warnings
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
@@ -292,15 +291,4 @@ def _auditory(area: str, cells: list[str]) -> list[bool] | list[None]:
 
 def _parsed(area: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Return what `parse` returns, from the cache if it is there and whole."""
-    path = parsed_path(area)
-    if path.is_file():
-        try:
-            return parsed.read(path)
-        except Exception as error:  # a truncated file fails in many ways; all mean: parse again
-            warnings.warn(f"{path} is damaged ({error}): parsing the recording again", stacklevel=3)
-    arrays, neurons = parse(fetch.fetch_unpinned(REMOTE, ARCHIVES[area]), area)
-    try:
-        parsed.write(path, arrays, neurons)
-    except OSError as error:
-        warnings.warn(f"cannot keep the parsed recording ({error}): set STRFLAB_CACHE", stacklevel=3)
-    return arrays, neurons
+    return parsed.kept(parsed_path(area), lambda: parse(fetch.fetch_unpinned(REMOTE, ARCHIVES[area]), area))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -240,17 +239,10 @@ def _dense(counts: np.ndarray, bins: np.ndarray, keep: np.ndarray) -> list[np.nd
 
 def _parsed() -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Return what `parse` returns, from the cache if it is there and whole."""
-    path = parsed_path()
-    if path.is_file():
-        try:
-            return parsed.read(path)
-        except Exception as error:  # a truncated file fails in many ways; all mean: parse again
-            warnings.warn(f"{path} is damaged ({error}): parsing the recording again", stacklevel=3)
-    folder = fetch(REMOTE)
-    verify(folder, REMOTE.hashes)
-    arrays, neurons = parse(folder)
-    try:
-        parsed.write(path, arrays, neurons)
-    except OSError as error:
-        warnings.warn(f"cannot keep the parsed recording ({error}): set STRFLAB_CACHE", stacklevel=3)
-    return arrays, neurons
+
+    def fetched() -> parsed.Parsed:
+        folder = fetch(REMOTE)
+        verify(folder, REMOTE.hashes)
+        return parse(folder)
+
+    return parsed.kept(parsed_path(), fetched)

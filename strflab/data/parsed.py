@@ -6,13 +6,35 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+Parsed = tuple[dict[str, np.ndarray], list[dict[str, Any]]]
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+
+def kept(path: Path, parse: Callable[[], Parsed]) -> Parsed:
+    """Return what `parse` returns, from `path` if it is there and whole; else it is parsed and kept there.
+
+    A file that is damaged, or that cannot be written, is a warning.
+    """
+    if path.is_file():
+        try:
+            return read(path)
+        except Exception as error:  # a truncated file fails in many ways; all mean: parse again
+            warnings.warn(f"{path} is damaged ({error}): parsing the recording again", stacklevel=4)
+    arrays, neurons = parse()
+    try:
+        write(path, arrays, neurons)
+    except OSError as error:
+        warnings.warn(f"cannot keep the parsed recording ({error}): set STRFLAB_CACHE", stacklevel=4)
+    return arrays, neurons
+
+
+def read(path: Path) -> Parsed:
     """Return the arrays and the neurons of a file that `write` made.
 
     Raises

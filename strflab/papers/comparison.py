@@ -70,9 +70,9 @@ def analyse(
     train, test = ns1.paper_split(ds)
     units = population.in_paper(ds)
     test = test.select(neurons=units.tolist())
-    rates = {name: _predictions(kept, test, units) for name, kept in fits.items()}
+    rates = {name: population.predict_fits(kept, test, units) for name, kept in fits.items()}
     average = {name: p.mean(0) for name, p in rates.items()}
-    many = _predictions(more[ENSEMBLE_OF], test, units)
+    many = population.predict_fits(more[ENSEMBLE_OF], test, units)
     so_far = many.cumsum(0) / np.arange(1, len(many) + 1)[:, None, None, None]
     mixed = np.mean([average[name] for name in MIXED if name in average], 0)
     closed = np.stack(ns1_baseline.fit(train.select(neurons=units.tolist()), 200.0).predict(test))
@@ -123,11 +123,6 @@ def memory(model: torch.nn.Module, stimulus: torch.Tensor) -> float:
         alive.append(model.train()(stimulus[None, None].to(like)))  # alive, or storages would be used again
     model.eval()
     return sum(kept.values()) / 1e6
-
-
-def _predictions(fits: Sequence[results.StoredFit], test: NeuralDataset, units: np.ndarray) -> np.ndarray:
-    """Rates (fits, clips, N, T) of the scored units."""
-    return np.stack([population.predict(kept.model, test)[:, units] for kept in fits])
 
 
 # ---- one neuron, songs of different lengths

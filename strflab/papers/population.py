@@ -149,6 +149,11 @@ def predict(model: models.Model, ds: NeuralDataset) -> np.ndarray:
     return np.stack([model(x[None, None].to(like))[0, :, 0].float().cpu().numpy() for x in ds.stimuli])
 
 
+def predict_fits(fits: Sequence[results.StoredFit], ds: NeuralDataset, units: np.ndarray) -> np.ndarray:
+    """Return the rates (fits, clips, n, T) that fits of all neurons predict for some of them, (n,) indices."""
+    return np.stack([predict(kept.model, ds)[:, units] for kept in fits])
+
+
 def score(prediction: np.ndarray, ds: NeuralDataset, skipped_ms: float = SKIPPED_MS) -> np.ndarray:
     """Return CCnorm (N,) over the concatenated clips, their first `skipped_ms` left out.
 

@@ -83,8 +83,9 @@ def analyse(
 
     units = population.in_paper(ds)
     test = ns1.paper_split(ds)[1].select(neurons=units.tolist())
-    rates = {name: _rates(fits[name], test, units) for name in MODELS}  # (seeds, clips, N, T)
+    rates = {name: population.predict_fits(fits[name], test, units) for name in MODELS}  # (seeds, clips, N, T)
     scores = np.stack([[population.score(p, test) for p in rates[name]] for name in MODELS])
+    adapted_rates = [population.predict_fits(adapted[name], test, units) for name in ADAPTED]
     best = np.argsort(-np.nan_to_num(scores[MODELS.index("gru")].mean(0), nan=-1))
     shown = best[:n_shown]
     first = {name: fits[name][0].model for name in MODELS}
@@ -95,9 +96,7 @@ def analyse(
             "shown": shown,
             "scores": scores,  # (models, seeds, N)
             "ensemble": np.stack([population.score(rates[name].mean(0), test) for name in MODELS]),
-            "adaptrans_scores": np.stack(
-                [[population.score(p, test) for p in _rates(adapted[name], test, units)] for name in ADAPTED]
-            ),
+            "adaptrans_scores": np.stack([[population.score(p, test) for p in of_seeds] for of_seeds in adapted_rates]),
             "noise_ratio": metrics.noise_ratio([r.numpy() for r in ds.select(neurons=units.tolist()).responses]),
             "mean_rate": np.mean([y.mean(-1).numpy() for y in ds.psth], 0)[units] * 1000 / ds.dt_ms,
             "depth": np.array([float(ds.neurons[n].get("depth", np.nan)) for n in units]),
@@ -130,11 +129,6 @@ def verify(result: Any, ds: NeuralDataset) -> None:
     for name, predictions in zip(KEPT, result["shown_predictions"]):
         stored = result["scores"][MODELS.index(name), 0, shown]
         population.check_scores(name, predictions, stored, ds, result["units"][shown])
-
-
-def _rates(fits: Sequence[results.StoredFit], test: NeuralDataset, units: np.ndarray) -> np.ndarray:
-    """What each seed predicts for the test clips, (seeds, clips, N, T)."""
-    return np.stack([population.predict(kept.model, test)[:, units] for kept in fits])
 
 
 def _costs(*groups: dict[str, list[results.StoredFit]]) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import pytest
 
 from strflab import data, models, report, results
 from strflab.fitting import Recipe
+from strflab.results import stored_fits
 
 RECIPE = Recipe(epochs=3)
 
@@ -134,6 +135,18 @@ def test_many_fits_are_those_of_one_by_one_and_are_kept(ds):
     assert [k.stored for k in again] == [True] * 3
     for first, second in zip(kept, again, strict=True):
         np.testing.assert_array_equal(first.scores, second.scores)
+
+
+def test_what_is_kept_is_read_without_a_worker(ds, monkeypatch):
+    build = partial(models.Linear, ds.n_bands, 4, ds.n_neurons)
+    wanted = [{"build": build, "train": ds, "recipe": Recipe(epochs=2, seed=seed)} for seed in range(3)]
+    results.fit_all(wanted[:2], n_jobs=1, progress=False)
+    monkeypatch.setattr(stored_fits, "_fit_with", None)  # what a worker would call
+    kept = results.fit_all([wanted[2], *wanted[:2]], n_jobs=2, progress=False)
+    assert [k.stored for k in kept] == [False, True, True]
+    assert [k.record["recipe"]["seed"] for k in kept] == [2, 0, 1]
+    again = results.fit_all(wanted, n_jobs=2, progress=False)
+    assert [k.stored for k in again] == [True] * 3
 
 
 class TestComputed:

@@ -82,11 +82,8 @@ def fit(
     >>> kept = results.fit(lambda: models.Linear(34, 9, ds.n_neurons), ds)   # doctest: +SKIP
     """
     recipe = recipe or fitting.Recipe()
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        model = build()
+    model, key = _asked(build, train, validation, recipe, test)
     scored = test or validation or train
-    key = fit_key(model, train, validation, scored, recipe)
     path = folder() / "fits" / key
     if path.is_dir() and not refit:
         kept = load_fit(key)
@@ -130,22 +127,51 @@ def fit_all(
 
     from strflab.progress import progress_bar
 
+    waiting = [i for i, arguments in enumerate(fits) if not _is_kept(**arguments)]
     n_jobs = torch.get_num_threads() if n_jobs is None else integer("n_jobs", n_jobs)
-    n_jobs = min(n_jobs, len(fits)) if torch.device(device).type == "cpu" else 1
+    n_jobs = min(n_jobs, len(waiting)) if torch.device(device).type == "cpu" else 1
+    apart = waiting if n_jobs > 1 else []  # what is kept is read here: a worker would be sent its data for nothing
+    done: dict[int, StoredFit] = {}
     with progress_bar(total=len(fits), disable=not progress, unit="fit") as bar:
-        if n_jobs <= 1:
-            done = []
-            for arguments in fits:
-                done.append(fit(**arguments, device=device, progress=False))
-                bar.update()
-            return done
-        threads = max(1, torch.get_num_threads() // n_jobs)
-        workers = Parallel(n_jobs, backend="loky", return_as="generator", batch_size=1)
-        done = []
-        for kept in workers(delayed(_fit_with)(threads, str(folder()), dict(arguments)) for arguments in fits):
-            done.append(kept)
+        for i in sorted(set(range(len(fits))) - set(apart)):
+            done[i] = fit(**fits[i], device=device, progress=False)
             bar.update()
-    return done
+        threads = max(1, torch.get_num_threads() // max(1, n_jobs))
+        workers = Parallel(max(1, n_jobs), backend="loky", return_as="generator", batch_size=1)
+        found = workers(delayed(_fit_with)(threads, str(folder()), dict(fits[i])) for i in apart)
+        for i, kept in zip(apart, found, strict=True):
+            done[i] = kept
+            bar.update()
+    return [done[i] for i in range(len(fits))]
+
+
+def _asked(
+    build: Callable[[], models.Model],
+    train: NeuralDataset,
+    validation: NeuralDataset | None,
+    recipe: fitting.Recipe,
+    test: NeuralDataset | None,
+) -> tuple[models.Model, str]:
+    """The model that a fit starts from, and the fit's key."""
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        model = build()
+    return model, fit_key(model, train, validation, test or validation or train, recipe)
+
+
+def _is_kept(
+    build: Callable[[], models.Model],
+    train: NeuralDataset,
+    validation: NeuralDataset | None = None,
+    recipe: fitting.Recipe | None = None,
+    *,
+    test: NeuralDataset | None = None,
+    refit: bool = False,
+    **unused: Any,
+) -> bool:
+    """Whether `fit` with these arguments would read a stored fit."""
+    key = _asked(build, train, validation, recipe or fitting.Recipe(), test)[1]
+    return not refit and (folder() / "fits" / key).is_dir()
 
 
 def _fit_with(threads: int, root: str, arguments: dict[str, Any]) -> StoredFit:

@@ -174,10 +174,9 @@ def _on_songs(
 
 
 def _standardized(songs: NeuralDataset) -> NeuralDataset:
-    """The songs on the scale of NS1's cochleagrams, for which the recipes were chosen: mean 0, variance 1 over all."""
-    sound = torch.cat(list(songs.stimuli), 1)
+    """The songs on the scale of NS1's cochleagrams, for which the recipes were chosen."""
     return NeuralDataset(
-        [(x - sound.mean()) / sound.std() for x in songs.stimuli],
+        population.standardized(songs.stimuli),
         songs.responses,
         songs.dt_ms,
         songs.frequencies,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from strflab import metrics, models, results
 from strflab.data import NeuralDataset, ns1
@@ -140,6 +141,14 @@ def fit(
     ]
     done = iter(results.fit_all(wanted, n_jobs=n_jobs, device=device, progress=progress))
     return {name: [next(done) for _ in seeds] for name in names}
+
+
+def standardized(stimuli: Iterable[Tensor]) -> list[Tensor]:
+    """Return sounds (F, T_k) on the scale that the recipes were chosen for: mean 0 and variance 1 over all of them."""
+    sounds = list(stimuli)
+    every = torch.cat(sounds, 1)
+    mean, sd = every.mean(), every.std()
+    return [(x - mean) / (sd if sd > 0 else 1.0) for x in sounds]
 
 
 @torch.no_grad()

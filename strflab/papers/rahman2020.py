@@ -110,10 +110,8 @@ def heard(ds: NeuralDataset, kind: str) -> NeuralDataset:
             if late > 0:  # a sound that ends with its last bin
                 frames = torch.cat([frames, frames[:, -1:].expand(-1, late)], 1)
             stimuli.append(frames[:, :n_frames])
-    every = torch.cat(stimuli, 1)
-    mean, sd = every.mean(), every.std()
     return NeuralDataset(
-        [(x - mean) / (sd if sd > 0 else 1.0) for x in stimuli],
+        population.standardized(stimuli),
         ds.responses,
         ds.dt_ms,
         frontend.frequencies.numpy(),

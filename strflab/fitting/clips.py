@@ -50,12 +50,12 @@ class Clips:
         # of a neuron's frames, each weighs as its repeats; all neurons weigh as their frames
         weight = weight / weight.sum((0, 2, 3), keepdim=True).clamp(min=1) * heard.sum((0, 2, 3), True)
         self.x = _padded(dataset.stimuli, longest).unsqueeze(1).to(device, dtype)
-        self.psth = torch.where(heard, psth, math.nan).to(device, dtype)
+        self.correlate = metrics.Correlator(torch.where(heard, psth, math.nan).to(device, dtype))
         self.y = torch.where(heard, psth, 0).to(device, dtype)
         if (weight == weight[:1, ..., :1]).all():  # nothing is missing: one number a neuron says it all
             weight = weight[:1, ..., :1]
         self.weight = weight.to(device, dtype)  # (B, N, 1, T), or (1, N, 1, 1) if every frame weighs the same
-        self.ccmax = torch.as_tensor(dataset.ccmax, device=device)
+        self.ccmax = dataset.ccmax
         self.loss_name = loss
         self.elementwise = LOSSES[loss]
         if loss == "nmse":
@@ -127,10 +127,16 @@ class Clips:
         if monitor == "loss":
             return loss, (per_neuron / heard.clamp(min=1)).cpu().numpy()
         rate = prediction.exp() if self.loss_name == "poisson_log" else prediction
-        scores = metrics.corrcoef(rate, self.psth)
-        if monitor == "normalized_corrcoef":
-            scores = scores / self.ccmax  # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
-        return loss, scores.cpu().numpy()
+        return loss, self.scores(rate, monitor)
+
+    def scores(self, rate: Tensor, monitor: str, neurons: Tensor | None = None) -> np.ndarray:
+        """ "corrcoef" or "normalized_corrcoef" of predicted rates (B, N, 1, T), or (B, K, 1, T) of K `neurons`."""
+        scores = self.correlate(rate, neurons).cpu().numpy()
+        if monitor == "corrcoef":
+            return scores
+        # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return scores / (self.ccmax if neurons is None else self.ccmax[neurons.cpu().numpy()])
 
 
 def unheard_frames(model: nn.Module, n_frames: int) -> int:

@@ -7,6 +7,7 @@ Everything is checked when the set is made, so that nothing downstream has to.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -180,21 +181,20 @@ class NeuralDataset:
         rows = _indices("neurons", neurons, self.neurons)
         columns = _indices("clips", clips, self.clips)
         every = rows == list(range(self.n_neurons))
-        return NeuralDataset(
-            [self.stimuli[k] for k in columns],
-            [self.responses[k] if every else self.responses[k][rows] for k in columns],
-            self.dt_ms,
-            self.frequencies,
-            neurons=[self.neurons[n] for n in rows],
-            clips=[self.clips[k] for k in columns],
-            name=self.name,
-            licence=self.licence,
-            citation=self.citation,
-            description=self.description,
-            waveforms=None if self.waveforms is None else [self.waveforms[k] for k in columns],
-            sample_rate=self.sample_rate,
-            truth=None if self.truth is None else self.truth.select(rows, columns),
-        )
+        chosen = copy.copy(self)  # what was checked once needs no second look
+        for name, value in vars(NeuralDataset).items():
+            if isinstance(value, cached_property):
+                vars(chosen).pop(name, None)
+        chosen.stimuli = [self.stimuli[k] for k in columns]
+        chosen.responses = [self.responses[k] if every else self.responses[k][rows] for k in columns]
+        chosen.frequencies = self.frequencies.copy()
+        chosen.neurons = [self.neurons[n].copy() for n in rows]
+        chosen.clips = [self.clips[k].copy() for k in columns]
+        if self.waveforms is not None:
+            chosen.waveforms = [self.waveforms[k] for k in columns]
+        if self.truth is not None:
+            chosen.truth = self.truth.select(rows, columns)
+        return chosen
 
     def batch(self) -> Batch:
         """Return all clips padded to the longest: stimuli (B, 1, F, T), responses (B, N, R, T), lengths (B,)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +18,10 @@ def has(name: str) -> bool:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Inside, what a peer prints or warns of is dropped."""
-    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(sink):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def deepstrf(model: str, n_bands: int, n_neurons: int, **options: Any) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from strflab.book import check, docstrings, notebooks, runs, site
 from strflab.book.__main__ import main
@@ -88,6 +92,22 @@ def test_clean_leaves_only_results():
     assert noisy["cells"][1]["outputs"][0]["execution_count"] == 2
     assert "papermill" not in json.dumps(noisy)
     assert 'execution"' not in json.dumps(noisy)
+
+
+@pytest.mark.parametrize(("alpha", "mode"), [(255, "RGB"), (100, "RGBA")])
+def test_compress_keeps_every_pixel_in_fewer_bytes(alpha, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[0, 0, 3] = alpha
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG", compress_level=1)
+    nb = figure([{**IMAGE, "data": {"image/png": base64.b64encode(png.getvalue()).decode()}}])
+    notebooks.compress(nb)
+    smaller = base64.b64decode(nb["cells"][0]["outputs"][0]["data"]["image/png"])
+    assert len(smaller) < len(png.getvalue())
+    with Image.open(io.BytesIO(smaller)) as image:
+        assert image.mode == mode
+        np.testing.assert_array_equal(image.convert("RGBA"), pixels)
 
 
 def test_run_executes_records_and_names_what_failed(tree, capsys, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,26 @@ def clean(nb: Notebook) -> None:
             if "execution_count" in out:
                 out["execution_count"] = count
     nb["metadata"].pop("papermill", None)
+
+
+def compress(nb: Notebook) -> None:
+    """Write the images of a notebook, in place, in fewer bytes and with the same pixels.
+
+    A figure comes with the opacity of each pixel, which is full everywhere, and compressed for speed.
+    """
+    for out in outputs(nb):
+        if kept := out.get("data", {}).get("image/png"):
+            out["data"]["image/png"] = base64.b64encode(_compressed(base64.b64decode("".join(kept)))).decode("ascii")
+
+
+def _compressed(png: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        opaque = image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
+        written = io.BytesIO()
+        (image.convert("RGB") if opaque else image).save(written, "PNG", optimize=True)
+    return min(written.getvalue(), png, key=len)
 
 
 def provenance(nb: Notebook) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def _execute(root: Path, path: Path, profile: str, device: str, threads: int, ti
         return done.stderr[-3000:] or f"papermill ended with status {done.returncode}", seconds
     nb = notebooks.read(unfinished)
     notebooks.clean(nb)
+    notebooks.compress(nb)
     unsaid = {
         "device": device,
         "commit": commit(),

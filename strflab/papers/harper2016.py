@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,9 +186,7 @@ def _builder(ds: NeuralDataset, n_hidden: int) -> Callable[[], models.NetworkRec
 
 
 def _fitted(sweep: Sweep) -> list[models.NetworkReceptiveField]:
-    if sweep.failed:
-        raise RuntimeError(f"networks {sweep.failed} could not be fitted: {sweep.errors[sweep.failed[0]]}")
-    return [cast(models.NetworkReceptiveField, net).cpu() for net in sweep.models()]
+    return [net.cpu() for net in sweep.all_models()]
 
 
 # ---- sub-fields

@@ -282,7 +282,7 @@ class _Lab:
         ]
         one = partial(build, SINGLE, self.ds.n_bands, 1, self.ds.dt_ms)
         sweep = sweeps.fit_many(one, self.ds, members, device=self.device)
-        return self.scored, _models(sweep), sweep.seconds
+        return self.scored, sweep.all_models(), sweep.seconds
 
     def job(
         self, name: str, seed: int, neurons: np.ndarray | None = None, clips: list[int] | None = None, size: int = -1
@@ -302,7 +302,7 @@ class _Lab:
         sweep = sweeps.fit_many(list(starts), self.ds, members, **options)
         return {
             key: (np.array(member.neurons), [model], 0.0)
-            for key, member, model in zip(jobs, members, _models(sweep), strict=True)
+            for key, member, model in zip(jobs, members, sweep.all_models(), strict=True)
         }
 
     def transferred(self, core: Fitted, others: np.ndarray, seed: int, clips: list[int]) -> Job:
@@ -359,12 +359,3 @@ class _Lab:
 
 def _stored(kept: results.StoredFit, neurons: np.ndarray) -> Fitted:
     return neurons, [kept.model], kept.record["seconds"]
-
-
-def _models(sweep: sweeps.Sweep) -> list[Any]:
-    """The models of a sweep, all of them."""
-    if sweep.failed:
-        raise RuntimeError(
-            f"{len(sweep.failed)} of {len(sweep)} fits failed, the first: {sweep.errors[sweep.failed[0]]}"
-        )
-    return sweep.models()

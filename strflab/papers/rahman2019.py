@@ -252,13 +252,7 @@ def fit(
     # a quarter of the clips learnt from tells the epochs apart, in a quarter of the time
     clips, watched = range(train.n_clips), sweeps.folds(train, FOLDS)[0][1]
     members = [Member(n, clips, watched, _penalized(recipe, float(s)), seed) for n, s in enumerate(strengths)]
-    sweep = sweeps.fit_many(build, train, members, **options)
-    if sweep.failed:
-        first = sweep.failed[0]
-        raise RuntimeError(
-            f"{len(sweep.failed)} of {len(sweep)} networks failed, neuron {first}: {sweep.errors[first]}"
-        )
-    return [model.cpu() for model in sweep.models()]  # type: ignore[union-attr, misc]
+    return [model.cpu() for model in sweeps.fit_many(build, train, members, **options).all_models()]
 
 
 def predict(networks: Sequence[models.Model], ds: NeuralDataset) -> np.ndarray:

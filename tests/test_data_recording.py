@@ -16,6 +16,7 @@ from scipy.io import wavfile
 from strflab import data
 from strflab.data import recording, spikes
 from strflab.data import spectrogram as sg
+from strflab.reverse_correlation import RidgeSTRF
 
 RATE = 16_000
 BANDS = {"n_bands": 8, "low_hz": 300.0, "high_hz": 6000.0}
@@ -325,6 +326,46 @@ def test_nwb_without_pynwb_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pynwb", None)
     with pytest.raises(ImportError, match=r'pip install "strflab\[nwb\]"'):
         data.from_nwb(tmp_path / "a.nwb")
+
+
+# ---- the example
+
+
+def test_the_example_reads_back_and_its_fields_are_found(tmp_path):
+    fields = data.write_example(tmp_path, seconds=1.0, n_clips=10, n_neurons=2)
+    sounds = sorted((tmp_path / "sounds").glob("*.wav"))
+    times = [
+        [data.read_spike_times(tmp_path / "spikes" / f"unit{n}_{s.stem}.txt") for n in (1, 2)] for s in sounds
+    ]  # fmt: skip
+    ds = data.from_spike_times(sounds, times)
+    assert (ds.n_clips, ds.n_neurons, ds.n_frames) == (10, 2, [200] * 10)
+    assert [c[:, 0].tolist() for c in ds.repeat_counts] == [[10, 6]] * 10
+    assert all(clip["spikes_left_out"] > 0 for clip in ds.clips)  # around the sounds
+    found = RidgeSTRF(n_lags=20, cv=5, smoothness=(1, 1)).fit(ds).strf_
+    assert found.shape == fields.shape
+    for n in range(2):  # in time too: a frame's shift lowers this
+        assert np.corrcoef(found[n].ravel(), fields[n].ravel())[0, 1] > 0.8
+        for shift in (-1, 1):
+            moved = np.roll(found[n], shift, 1)
+            assert np.corrcoef(moved.ravel(), fields[n].ravel())[0, 1] < np.corrcoef(
+                found[n].ravel(), fields[n].ravel()
+            )[0, 1]  # fmt: skip
+
+
+def test_the_example_is_the_same_in_nwb(tmp_path):
+    pytest.importorskip("pynwb", reason="NWB files need pynwb")
+    data.write_example(tmp_path, seconds=1.0, n_clips=3, nwb=True)
+    sounds = sorted((tmp_path / "sounds").glob("*.wav"))
+    times = [
+        [data.read_spike_times(tmp_path / "spikes" / f"unit{n}_{s.stem}.txt") for n in (1, 2, 3)] for s in sounds
+    ]  # fmt: skip
+    files = data.from_spike_times(sounds, times, pre_s=0.1, post_s=0.1)
+    nwb = data.from_nwb(tmp_path / "session.nwb", pre_s=0.1, post_s=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(nwb.stimuli, files.stimuli))
+    for a, b in zip(nwb.responses, files.responses):  # times in text are rounded to 0.01 ms
+        assert torch.equal(a.isnan(), b.isnan())
+        assert ((a - b).abs() > 0).float().mean() < 0.002
+    assert [n["id"] for n in nwb.neurons] == [1, 2, 3]
 
 
 # ---- keeping a set

@@ -1,4 +1,4 @@
-"""Every rule (`strflab.models.rules`) over the whole zoo (`zoo.py`); the rules themselves; saving, nonsense, imports."""
+"""Every rule (`strflab.models.rules`) over the whole zoo (`zoo.py`); the rules; saving, nonsense, imports."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from strflab.data import fetch, nat4, ns1, parsed, simulate, zebra_finch
 from strflab.data.dataset import Batch, NeuralDataset
+from strflab.data.example import write_example
 from strflab.data.fetch import RecordingUnavailable
 from strflab.data.nwb import from_nwb
 from strflab.data.recording import from_spike_times
@@ -46,6 +47,7 @@ __all__ = [
     "read",
     "read_spike_times",
     "read_wav",
+    "write_example",
 ]
 
 

@@ -5,8 +5,10 @@ the page and has a class that says what it needs: it runs where that is installe
 """
 
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,7 +17,12 @@ FENCE = re.compile(
     r"^```(?:python|\{code-block\} python\n:class: (?P<needs>[\w-]+))\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 # for each class the package that its blocks need; None: more than a package, a SLURM installation
-NEEDS = {"needs-distributed": "distributed", "needs-tensorboard": "tensorboard", "needs-slurm": None}
+NEEDS = {
+    "needs-pynwb": "pynwb",
+    "needs-distributed": "distributed",
+    "needs-tensorboard": "tensorboard",
+    "needs-slurm": None,
+}
 
 
 def blocks(text):
@@ -41,12 +48,13 @@ def test_guide_runs(page, tmp_path, monkeypatch):
     text = page.read_text("utf8")
     found = list(blocks(text))
     assert len(found) == len(re.findall(r"^```.*python", text, re.MULTILINE))
-    names = {"__name__": "__main__"}
+    module = ModuleType("__main__")  # as in a script: torch.compile and pickle look names up in the module
+    monkeypatch.setitem(sys.modules, "__main__", module)
     for code, needs, line in found:
         # as many empty lines as are above the block, so that an error names the line of the page
         program = compile("\n" * line + code, str(page), "exec")
         if can_run(needs):
-            exec(program, names)
+            exec(program, vars(module))
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.stem)

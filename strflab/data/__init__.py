@@ -5,7 +5,8 @@
 >>> ds.n_neurons, ds.n_clips, ds.dt_ms
 (2, 3, 5.0)
 
-Recordings are looked for in $STRFLAB_DATA, then in the user's cache, then fetched: see `strflab.data.fetch`.
+A recording of your own comes from `from_spike_times`, `from_nwb` or arrays. Published ones are looked for in
+$STRFLAB_DATA, then in the user's cache, then fetched: see `strflab.data.fetch`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,38 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from strflab.data import fetch, nat4, ns1, simulate, zebra_finch
+from strflab.data import fetch, nat4, ns1, parsed, simulate, zebra_finch
 from strflab.data.dataset import Batch, NeuralDataset
+from strflab.data.example import write_example
 from strflab.data.fetch import RecordingUnavailable
+from strflab.data.nwb import from_nwb
+from strflab.data.recording import from_spike_times
+from strflab.data.sound_files import read_wav
+from strflab.data.spectrogram import cochleagram, gaussian_spectrogram, log_band_spectrogram
+from strflab.data.spikes import count_spikes, read_spike_times
 
-__all__ = ["Batch", "NeuralDataset", "RecordingUnavailable", "available", "is_here", "load", "load_or_simulate"]
+__all__ = [
+    "Batch",
+    "NeuralDataset",
+    "RecordingUnavailable",
+    "available",
+    "cochleagram",
+    "count_spikes",
+    "from_nwb",
+    "from_spike_times",
+    "gaussian_spectrogram",
+    "is_here",
+    "load",
+    "load_or_simulate",
+    "log_band_spectrogram",
+    "read",
+    "read_spike_times",
+    "read_wav",
+    "write_example",
+]
 
 
 @dataclass(frozen=True)
@@ -112,8 +138,8 @@ def is_here(name: str) -> bool:
     source = _source(name)
     if source.here is not None:
         return source.here()
-    parsed = name == "ns1" and ns1.parsed_path().is_file()
-    return source.remote is None or parsed or fetch.locate(name, source.remote.hashes) is not None
+    cached = name == "ns1" and ns1.parsed_path().is_file()
+    return source.remote is None or cached or fetch.locate(name, source.remote.hashes) is not None
 
 
 def load(name: str, **options: Any) -> NeuralDataset:
@@ -141,6 +167,19 @@ def load(name: str, **options: Any) -> NeuralDataset:
     if unknown := [option for option in options if option not in allowed]:
         raise ValueError(f"{unknown[0]!r} is not an option of {name!r}: use {', '.join(allowed)}")
     return source.load(**options)
+
+
+def read(path: str | Path) -> NeuralDataset:
+    """Return the data set that `NeuralDataset.save` wrote to a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or another kind of file.
+    """
+    return parsed.load(Path(path))
 
 
 def load_or_simulate(name: str, **options: Any) -> NeuralDataset:

@@ -11,6 +11,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,6 +196,21 @@ class NeuralDataset:
         if self.truth is not None:
             chosen.truth = self.truth.select(rows, columns)
         return chosen
+
+    def save(self, path: str | Path) -> None:
+        """Write the set to one file, from which `strflab.data.read` makes it again; an older file is replaced.
+
+        The file is in the safetensors format, with everything but what can be computed again. Use it to keep a
+        recording that took long to read.
+
+        Raises
+        ------
+        ValueError
+            If a table holds anything but numbers and text, or the set is simulated: its truth is not a table.
+        """
+        from strflab.data import parsed
+
+        parsed.save(self, Path(path))
 
     def batch(self) -> Batch:
         """Return all clips padded to the longest: stimuli (B, 1, F, T), responses (B, N, R, T), lengths (B,)."""

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strflab.layers.config import SHORT_NAMES, Configurable, make_part
+from strflab.layers.config import SHORT_NAMES, Configurable, make_part, registered
 from strflab.validation import boolean, integer, number
 
 
@@ -301,7 +301,7 @@ def make_activation(name: str, spec: Any, n_neurons: int) -> nn.Module:
         kind = str(options.get("type"))
         if kind in FUNCTIONS and len(options) == 1:
             return Pointwise(kind)
-        if kind in PARAMETRIC or kind in {c.__name__ for c in PARAMETRIC.values()}:
+        if kind in PARAMETRIC or registered(kind, NeuronActivation):
             spec = make_part(name, {"n_neurons": n_neurons} | options, NeuronActivation, PARAMETRIC)
     if isinstance(spec, nn.Module):
         made_for = getattr(spec, "n_neurons", n_neurons)

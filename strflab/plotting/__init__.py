@@ -17,7 +17,7 @@ from strflab.plotting.axes import (
 )
 from strflab.plotting.fields import dynamic_strfs, gradient_energy, hidden_strfs, modulation_transfer, strf, strf_grid
 from strflab.plotting.scores import paired_scores
-from strflab.plotting.sounds import dream, rate, spectrogram
+from strflab.plotting.sounds import dream, raster, rate, spectrogram, trials
 from strflab.plotting.surfaces import response_surface
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "hidden_strfs",
     "modulation_transfer",
     "paired_scores",
+    "raster",
     "rate",
     "response_surface",
     "spectrogram",
@@ -41,4 +42,5 @@ __all__ = [
     "strf_grid",
     "style",
     "symmetric_colorbar",
+    "trials",
 ]

@@ -1,4 +1,4 @@
-"""Sounds and firing rates over time."""
+"""Sounds, spikes and firing rates over time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from strflab.plotting.axes import DATA, DIVERGING, MODEL, SEQUENTIAL, as_matrix,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
 
 
 def spectrogram(
@@ -60,6 +61,56 @@ def rate(
     ax.set_xlim(times[0], times[-1])
     ax.set_xlabel("time (s)")
     ax.set_ylabel("rate (Hz)")
+
+
+def raster(ax: Axes, response: ArrayLike, dt_ms: float) -> None:
+    """Draw the spikes of each trial as ticks, the first trial at the bottom; a trial that was not recorded is grey.
+
+    Parameters
+    ----------
+    response : (R, T) spikes per bin, NaN where nothing was recorded
+    dt_ms : bin, ms
+    """
+    counts = as_matrix("response", response)
+    for trial, row in enumerate(counts):
+        frames = np.flatnonzero(np.nan_to_num(row) > 0)
+        ax.vlines((frames + 0.5) * dt_ms / 1000, trial + 0.6, trial + 1.4, color=DATA, lw=0.8)
+        missing = np.flatnonzero(np.isnan(row))
+        if len(missing):
+            span = (missing[0] * dt_ms / 1000, (len(missing)) * dt_ms / 1000)
+            ax.broken_barh([span], (trial + 0.6, 0.8), color="0.9", lw=0)
+    ax.set_xlim(0, counts.shape[1] * dt_ms / 1000)
+    ax.set_ylim(0.4, len(counts) + 0.6)
+    ax.set_yticks([1, len(counts)] if len(counts) > 1 else [1])
+    ax.set_xlabel("time (s)")
+    ax.set_ylabel("trial")
+
+
+def trials(
+    sound: ArrayLike, response: ArrayLike, dt_ms: float, frequencies: ArrayLike | None = None, width: float = 7.0
+) -> Figure:
+    """Draw a sound, the spikes of each trial and the rate of one neuron under each other: what to look at first.
+
+    Parameters
+    ----------
+    sound : (F, T) spectrogram
+    response : (R, T) spikes per bin of each trial
+    dt_ms, frequencies : see `spectrogram`
+    width : of the figure, inches
+    """
+    import matplotlib.pyplot as plt
+
+    counts = as_matrix("response", response)
+    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(width, 4.2), sharex=True, layout="constrained")
+    spectrogram(top, sound, dt_ms, frequencies)
+    raster(middle, counts, dt_ms)
+    n_trials = (~np.isnan(counts)).sum(0)
+    rate(bottom, np.nansum(counts, 0) / np.where(n_trials > 0, n_trials, np.nan), dt_ms)
+    bottom.set_ylim(bottom=0)
+    for ax in (top, middle):
+        ax.set_xlabel("")
+    bottom.set_xlim(0, counts.shape[1] * dt_ms / 1000)
+    return figure
 
 
 def dream(

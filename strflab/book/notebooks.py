@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,20 @@ def provenance(nb: Notebook) -> dict[str, Any]:
 def record(nb: Notebook) -> dict[str, Any]:
     """Return the record of the run that a notebook's outputs come from; empty when there is none."""
     return nb["metadata"].get(RECORD, {})
+
+
+def figures(nb: Notebook) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the PNG file of each figure, so that a page can show what a chapter drew.
+
+    Parameters
+    ----------
+    nb : an executed notebook
+    """
+    for cell in code_cells(nb):
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        drawn = [out["data"]["image/png"] for out in cell["outputs"] if "image/png" in out.get("data", {})]
+        if name and drawn:
+            yield name, base64.b64decode("".join(drawn[0]))
 
 
 def problems(nb: Notebook) -> list[str]:

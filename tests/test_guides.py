@@ -23,7 +23,12 @@ FENCE = re.compile(
 PRINTED = re.compile(r"^```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+\.\d*")
 # for each class the package that its blocks need; None: more than a package, a SLURM installation or a GPU
-NEEDS = {"needs-distributed": "distributed", "needs-tensorboard": "tensorboard", "needs-slurm": None, "needs-cuda": None}
+NEEDS = {
+    "needs-distributed": "distributed",
+    "needs-tensorboard": "tensorboard",
+    "needs-slurm": None,
+    "needs-cuda": None,
+}
 TOLERANCE = 0.06  # of a printed score, which another machine's rounding may move over a fit
 
 

@@ -55,6 +55,10 @@ def stage(root: Path, committed: bool = False) -> None:
 def runs_table(records: dict[str, dict]) -> str:
     """Markdown of the table of runs: a row a notebook, then the versions of the packages.
 
+    Parameters
+    ----------
+    records : what `notebooks.record` says of each notebook, by name
+
     Examples
     --------
     >>> print(runs_table({"one": {}}).splitlines()[-1])
@@ -85,7 +89,12 @@ def runs_table(records: dict[str, dict]) -> str:
 
 
 def build(root: Path) -> int:
-    """Build build/html from build/src, every warning an error; return Sphinx's exit status."""
+    """Build build/html from build/src, every warning an error; return Sphinx's exit status.
+
+    Parameters
+    ----------
+    root : the tree
+    """
     out = root / "build" / "jb"
     shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]

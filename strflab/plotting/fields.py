@@ -199,6 +199,7 @@ def modulation_transfer(
 
     Parameters
     ----------
+    ax : axes to draw into
     gain : (n_densities, n_rates), see `strflab.receptive_fields.ModulationTransfer`
     densities : (n_densities,) cycles a `unit`
     rates : (n_rates,) Hz
@@ -221,6 +222,7 @@ def gradient_energy(
 
     Parameters
     ----------
+    ax : axes to draw into
     energy : (T,) or (n, T) share of a field's energy at each lag, the first lag 0; a neuron of NaN is left out
     lags : (T,) ms
     memory : (...) ms, of which the median is marked; None: not marked

@@ -60,6 +60,8 @@ def score_rows(
         ax.plot(values, row + shift.uniform(-0.28, 0.28, len(values)), ".", color=color, ms=3, mew=0, alpha=0.35)
         ax.plot(found.mean_interval, [row, row], color=color, lw=3.5, alpha=0.55, solid_capstyle="butt")
         ax.plot(found.mean, row, "o", color=color, ms=6, mec="white", mew=0.8)
-        ax.annotate(f"{found.mean:.{digits}f}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        ax.annotate(
+            f"{found.mean:.{digits}f}", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8
+        )
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
     ax.tick_params(axis="y", length=0)

@@ -31,7 +31,13 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collect what one tag defines, loads or links to."""
+        """Collect what one tag defines, loads or links to.
+
+        Parameters
+        ----------
+        tag : its name
+        attrs : names and values of its attributes
+        """
         a = {name: value or "" for name, value in attrs}
         self.ids.update(filter(None, [a.get("id")]))
         if a.get(LOADED.get(tag, "")):
@@ -51,7 +57,12 @@ class Page(HTMLParser):
                 self._figure.append(a.get("src", ""))
 
     def handle_endtag(self, tag: str) -> None:
-        """Judge a figure when it ends."""
+        """Judge a figure when it ends.
+
+        Parameters
+        ----------
+        tag : its name
+        """
         if tag == "figure":
             if not self._numbered:
                 self.unnumbered += self._figure

@@ -21,6 +21,11 @@ PARAMETERS = {"profile", "device"}  # names that every notebook's cell tagged "p
 def chapters(root: Path, names: Sequence[str] = ()) -> list[Path]:
     """Return the notebooks of the tree, or those named.
 
+    Parameters
+    ----------
+    root : the tree that holds notebooks/
+    names : of notebooks, with or without .ipynb; all when empty
+
     Raises
     ------
     ValueError

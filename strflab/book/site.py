@@ -13,6 +13,7 @@ from strflab.book.runs import EXECUTED, chapters
 
 SOURCE = Path("build", "src")
 HTML = Path("build", "html")
+FIGURES = Path("book", "figures")  # what the chapters drew, for book/intro.md
 TABLE = Path("book", "runs.md.txt")  # included by book/how.md
 
 
@@ -37,6 +38,7 @@ def stage(root: Path, committed: bool = False) -> None:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
     shutil.copytree(root / "book", target / "book")
+    (target / FIGURES).mkdir()
     records = {}
     for path in chapters(root):
         source = path if committed else root / EXECUTED / path.name
@@ -45,11 +47,17 @@ def stage(root: Path, committed: bool = False) -> None:
         nb = notebooks.read(source)
         records[path.stem] = notebooks.record(nb)
         notebooks.write(target / "notebooks" / path.name, nb)
+        for name, image in notebooks.figures(nb):
+            (target / FIGURES / f"{name}.png").write_bytes(image)
     (target / TABLE).write_text(runs_table(records), "utf8")
 
 
 def runs_table(records: dict[str, dict]) -> str:
     """Markdown of the table of runs: a row a notebook, then the versions of the packages.
+
+    Parameters
+    ----------
+    records : what `notebooks.record` says of each notebook, by name
 
     Examples
     --------
@@ -81,7 +89,12 @@ def runs_table(records: dict[str, dict]) -> str:
 
 
 def build(root: Path) -> int:
-    """Build build/html from build/src, every warning an error; return Sphinx's exit status."""
+    """Build build/html from build/src, every warning an error; return Sphinx's exit status.
+
+    Parameters
+    ----------
+    root : the tree
+    """
     out = root / "build" / "jb"
     shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]

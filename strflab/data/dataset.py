@@ -25,7 +25,14 @@ Selection = int | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor |
 
 
 class Batch(NamedTuple):
-    """Clips of a dataset padded on the right to one length."""
+    """Clips of a dataset padded on the right to one length.
+
+    Parameters
+    ----------
+    stimuli : (B, 1, F, T), zero where padded
+    responses : (B, N, R, T), NaN where padded or missing
+    lengths : (B,) frames of each clip
+    """
 
     stimuli: Tensor  # (B, 1, F, T), zeros in the padding
     responses: Tensor  # (B, N, R, T), NaN in the padding
@@ -112,18 +119,22 @@ class NeuralDataset:
 
     @property
     def n_neurons(self) -> int:
+        """Number of neurons, N."""
         return len(self.neurons)
 
     @property
     def n_clips(self) -> int:
+        """Number of clips."""
         return len(self.stimuli)
 
     @property
     def n_bands(self) -> int:
+        """Number of frequency bands, F."""
         return len(self.frequencies)
 
     @property
     def n_frames(self) -> list[int]:
+        """Frames of each clip, T_k."""
         return [x.shape[1] for x in self.stimuli]
 
     def __len__(self) -> int:

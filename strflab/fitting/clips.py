@@ -88,7 +88,14 @@ class Clips:
     def pieces(
         self, clips: Tensor, n_frames: int, unheard: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A random piece of each clip; its first `unheard` frames weigh nothing unless they begin the clip."""
+        """A random piece of each clip; its first `unheard` frames weigh nothing unless they begin the clip.
+
+        Parameters
+        ----------
+        clips : (B,) which
+        n_frames : length of a piece
+        generator : that draws where a piece begins
+        """
         room = (self.lengths[clips] - n_frames).clamp(min=0)
         start = (torch.rand(len(clips), generator=generator) * (room + 1)).long()
         frames = (start[:, None] + torch.arange(n_frames)).clamp(max=self.x.shape[-1] - 1)
@@ -101,12 +108,22 @@ class Clips:
         return x, y, weight * counts
 
     def loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        """The mean loss of a frame that was heard."""
+        """The mean loss of a frame that was heard.
+
+        Parameters
+        ----------
+        prediction, y, weight : (B, N, 1, T) or (B, N, T) as a step has them: rates, mean response, repeats that count
+        """
         loss, heard = self.losses(prediction, y, weight)
         return loss.sum() / heard.sum().clamp(min=1)
 
     def losses(self, prediction: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each neuron the sum of its weighted losses (N,), and of how many frames."""
+        """Of each neuron the sum of its weighted losses (N,), and of how many frames.
+
+        Parameters
+        ----------
+        prediction, y, weight : as for `loss`
+        """
         loss, heard = self.elementwise(prediction.to(y.dtype), y), weight > 0
         if weight.shape != y.shape:  # one number a neuron
             return loss.sum((0, 2, 3)) * weight.flatten(), heard.flatten() * (loss.numel() // loss.shape[1])
@@ -120,7 +137,13 @@ class Clips:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, monitor: str) -> tuple[float, np.ndarray]:
-        """Loss over all clips and the monitored score (N,) of the model."""
+        """Loss over all clips and the monitored score (N,) of the model.
+
+        Parameters
+        ----------
+        model : the one that these clips are for
+        monitor : which score, as in `Recipe`
+        """
         prediction = self.predict(model)
         per_neuron, heard = self.losses(prediction, self.y, self.weight)
         loss = float(per_neuron.sum() / heard.sum().clamp(min=1))

@@ -25,7 +25,13 @@ from strflab.validation import boolean, integer, number
 
 
 class NeuronActivation(nn.Module, Configurable):
-    """Base of the output nonlinearities: parameters are (N,), applied to (B, N, 1, T)."""
+    """Base of the output nonlinearities: parameters are (N,), applied to (B, N, 1, T).
+
+    Parameters
+    ----------
+    n_neurons : N
+    signed : let the baseline go below zero
+    """
 
     raw_baseline: nn.Parameter
 
@@ -236,10 +242,16 @@ class Pointwise(nn.Module, Configurable):
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the nonlinearity of `x`, value by value."""
         return FUNCTIONS[self.name](x)
 
     def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and sd (N,) that the input should have for an output of this mean and sd."""
+        """Return the mean and sd (N,) that the input should have for an output of this mean and sd.
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the output
+        """
         if self.name == "exp":
             return torch.log(mean.clamp(min=1e-4)), sd / mean.clamp(min=1e-4)
         if self.name == "softplus":

@@ -50,7 +50,12 @@ class STRFReadout(CausalLayer):
         return self.strf.memory
 
     def initialize(self, mean: Tensor, sd: Tensor) -> None:
-        """Bring filters, constants and nonlinearity to the scale of neurons with these means and sds (N,)."""
+        """Bring filters, constants and nonlinearity to the scale of neurons with these means and sds (N,).
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the neurons' responses
+        """
         mean, sd = _initialized(self.activation, mean, sd)
         with torch.no_grad():
             if self.norm is not None:
@@ -135,7 +140,12 @@ class LinearReadout(CausalLayer):
         return self.fc if isinstance(self.fc, nn.Linear) else self.fc[-1]  # type: ignore[index]
 
     def initialize(self, mean: Tensor, sd: Tensor) -> None:
-        """Bring weights, constants and nonlinearity to the scale of neurons with these means and sds (N,)."""
+        """Bring weights, constants and nonlinearity to the scale of neurons with these means and sds (N,).
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the neurons' responses
+        """
         mean, sd = _initialized(self.activation, mean, sd)
         with torch.no_grad():
             self.last.weight.mul_(sd[:, None])

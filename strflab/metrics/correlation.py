@@ -13,7 +13,8 @@ NIPS 15. r_ceiling: Pennington & David (2023), doi:10.1371/journal.pcbi.1011110.
 
 All of them take the prediction first, need no loop over neurons or repeats, and are computed in float64. Numerator and
 denominator share their frames, their centring and their normalisation, so that the true rate has CCnorm = SPE = 1 in
-expectation. CC and FVE use every frame that has a repeat; what is corrected for noise uses the frames with two or more.
+expectation, but for what dividing by an uncertain SP adds: with two or three repeats of a noisy neuron CCnorm errs
+upwards. CC and FVE use every frame that has a repeat; what is corrected for noise uses the frames with two or more.
 A frame counts the same whatever its number of repeats. A neuron alone is NaN where its prediction is NaN in a scored
 frame, its response does not vary, or a noise-corrected score has SP <= 0. A constant prediction has no correlation
 (NaN) and explains nothing (FVE = SPE = 0).

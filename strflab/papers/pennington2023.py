@@ -105,7 +105,15 @@ def build(
 
 def recipe(name: str, seed: int = 0, epochs: int | None = None, n_clips: int = N_TRAIN) -> Recipe:
     """Return a family's recipe, or the same for other epochs; fewer clips are heard more often, by the root of 16 over
-    their number."""
+    their number.
+
+    Parameters
+    ----------
+    name : of a model of the chapter
+    seed : of weights and clip order
+    n_clips : that it learns from
+    epochs : in place of the family's
+    """
     chosen = replace(RECIPE, **FAMILIES[choice("name", name, FAMILIES)].recipe, seed=seed)
     n_epochs = round((epochs or chosen.epochs) * np.sqrt(N_TRAIN / n_clips))
     return replace(chosen, epochs=n_epochs, patience=n_epochs)
@@ -116,6 +124,10 @@ def halves(ds: NeuralDataset) -> np.ndarray:
 
     Neurons of one penetration, whose folder in NS1 is the same up to its first "-" or ".", are in the same half. The
     largest penetrations come first, each to the half that has fewer neurons.
+
+    Parameters
+    ----------
+    ds : the population
     """
     folders = [str(neuron.get("path", f"{neuron['id']}/")).rpartition("/")[0] for neuron in ds.neurons]
     sites, where, counts = np.unique(

@@ -183,7 +183,14 @@ def verify(result: Mapping[str, Any], ds: NeuralDataset) -> None:
 
 
 def dnet_builder(ds: NeuralDataset, span_ms: float, **form: Any) -> Callable[[], models.Model]:
-    """Return what makes a new dynamic network of one neuron; `form` as for `strflab.papers.rahman2019_dnet`."""
+    """Return what makes a new dynamic network of one neuron; `form` as for `strflab.papers.rahman2019_dnet`.
+
+    Parameters
+    ----------
+    ds : the recording, for its bands and frames
+    span_ms : of the filters, ms
+    **form : of the leaks
+    """
     n_lags = rc.lags_from_ms(span_ms, ds.dt_ms)
 
     def build() -> models.Model:
@@ -197,7 +204,13 @@ def dnet_builder(ds: NeuralDataset, span_ms: float, **form: Any) -> Callable[[],
 
 
 def nrf_builder(ds: NeuralDataset, span_ms: float) -> Callable[[], models.Model]:
-    """Return what makes a new network receptive field of one neuron."""
+    """Return what makes a new network receptive field of one neuron.
+
+    Parameters
+    ----------
+    ds : the recording, for its bands and frames
+    span_ms : of the filters, ms
+    """
     n_lags = rc.lags_from_ms(span_ms, ds.dt_ms)
     return lambda: forms.harper2016_nrf(ds.n_bands, n_lags)
 
@@ -256,7 +269,13 @@ def fit(
 
 
 def predict(networks: Sequence[models.Model], ds: NeuralDataset) -> np.ndarray:
-    """Return the rates (clips, N, T) that one network a neuron predicts."""
+    """Return the rates (clips, N, T) that one network a neuron predicts.
+
+    Parameters
+    ----------
+    networks : one a neuron
+    ds : clips of equal length
+    """
     return np.concatenate([population.predict(model, ds) for model in networks], 1)
 
 

@@ -33,6 +33,11 @@ def estimator(name: str, n_lags: int) -> rc.STRFEstimator:
 
     Where a clip begins, the silence put before it would tell the time since its onset, which also a wrong song has:
     ridge leaves out each clip's first frames.
+
+    Parameters
+    ----------
+    name : a key of `ESTIMATORS`
+    n_lags : frames of history
     """
     if name == STA:
         return _ScaledAverage(n_lags)

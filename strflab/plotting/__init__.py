@@ -16,7 +16,7 @@ from strflab.plotting.axes import (
     symmetric_colorbar,
 )
 from strflab.plotting.fields import dynamic_strfs, gradient_energy, hidden_strfs, modulation_transfer, strf, strf_grid
-from strflab.plotting.scores import paired_scores
+from strflab.plotting.scores import paired_scores, score_rows
 from strflab.plotting.sounds import dream, raster, rate, spectrogram, trials
 from strflab.plotting.surfaces import response_surface
 
@@ -37,6 +37,7 @@ __all__ = [
     "raster",
     "rate",
     "response_surface",
+    "score_rows",
     "spectrogram",
     "strf",
     "strf_grid",

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 def spectrogram(
     ax: Axes, sound: ArrayLike, dt_ms: float, frequencies: ArrayLike | None = None, labels: bool = True
 ) -> QuadMesh:
-    """Draw a spectrogram (F, T), dark where the sound is intense; time in s."""
+    """Draw a spectrogram (F, T), dark where the sound is intense; time in s.
+
+    Parameters
+    ----------
+    ax : axes to draw into
+    sound : (F, T)
+    dt_ms : length of a frame, ms
+    frequencies : (F,) centres in Hz; None: bands are counted
+    labels : name the axes
+    """
     sound = as_matrix("sound", sound)
     times = np.arange(sound.shape[1] + 1) * dt_ms / 1000
     mesh = ax.pcolormesh(times, band_edges(frequencies, len(sound)), sound, cmap=SEQUENTIAL, rasterized=True)
@@ -40,6 +49,7 @@ def rate(
 
     Parameters
     ----------
+    ax : axes to draw into
     response : (T,) spikes per bin, a mean over repeats
     dt_ms : bin, ms
     prediction : (T,) spikes per bin
@@ -123,6 +133,14 @@ def dream(
     """Draw the stimulus (F, T) that drives a neuron most into one axes, and its rate (T,) along it into another.
 
     The stimulus has the colours of a field, not of a spectrogram: what is below zero is as telling as what is above.
+
+    Parameters
+    ----------
+    axes : of the stimulus and of the rate
+    stimulus : (F, T)
+    response : (T,) spikes per bin
+    dt_ms : length of a frame, ms
+    frequencies : (F,) centres in Hz; None: bands are counted
     """
     stimulus = as_matrix("stimulus", stimulus)
     limit = float(np.abs(stimulus).max()) or 1.0

@@ -34,6 +34,12 @@ class Result:
 
     stored : they were read rather than just computed
     absent : and that because the recording is not here
+
+    Parameters
+    ----------
+    name : of the result
+    arrays : by name
+    provenance : how they came about, as `strflab.report.record` tells it
     """
 
     name: str

@@ -187,7 +187,15 @@ def fit_key(
     scored: NeuralDataset,
     recipe: fitting.Recipe,
 ) -> str:
-    """Return the key under which a fit is stored: 16 hexadecimal digits."""
+    """Return the key under which a fit is stored: 16 hexadecimal digits.
+
+    Parameters
+    ----------
+    model : as it was before the fit
+    train, validation : clips of the fit
+    scored : clips that the scores are of
+    recipe : of the fit
+    """
     decides = fitting.checkpoint.identity(model, recipe, train, validation) | {"scored": scored.fingerprint()}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -226,6 +234,10 @@ def fits() -> list[dict[str, Any]]:
 
 def compare(a: str | StoredFit, b: str | StoredFit) -> metrics.Comparison:
     """Return the paired comparison of two fits' scores over neurons: a less b.
+
+    Parameters
+    ----------
+    a, b : keys of stored fits, or the fits
 
     Raises
     ------

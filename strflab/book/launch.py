@@ -80,13 +80,11 @@ def box(docname: str, record: dict[str, Any], theme: dict[str, Any]) -> str:
         f'<a href="{escape(url)}"{" download" if not url.startswith("https:") else ""}>{name}</a>'
         for name, url in links(docname, theme).items()
     )
-    expected = " ".join(
-        f"<span><b>{escape(kind)}</b> {escape(said)}.</span>" for kind, said in times(record).items()
-    )
+    expected = "".join(f"<p><b>{escape(kind)}:</b> {escape(said)}.</p>" for kind, said in times(record).items())
     advice = f'<p class="advice">{GPU_ADVICE}</p>' if record.get("stored") else ""
     return (
         '<aside class="strflab-launch" aria-label="Run this chapter">'
-        f'<p class="links">{launches}</p><p class="times">Time to run: {expected}</p>{advice}</aside>'
+        f'<p class="links">{launches}</p>{expected}{advice}</aside>'
     )
 
 

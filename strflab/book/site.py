@@ -81,46 +81,34 @@ def runs_table(records: dict[str, dict]) -> str:
 
 def build(root: Path) -> int:
     """Build build/html from build/src, every warning an error; return Sphinx's exit status."""
-    out = root / "build" / "jb" / "html"
-    shutil.rmtree(out.parent, ignore_errors=True)  # a page that is gone would stay
-    status = render(root, "html", out)
+    status, built = render(root, "html")
     if status == 0:
         html = root / HTML
         shutil.rmtree(html, ignore_errors=True)
-        shutil.copytree(out, html)
+        shutil.copytree(built, html)
         _prune_mathjax(html / "_static" / "mathjax")
         _drop_preloads(html)
         print(f"the book is in {html / 'index.html'}")
     return status
 
 
-def render(root: Path, builder: str, out: Path) -> int:
-    """Run a builder of Sphinx on build/src as `jupyter-book build -W -n --all` does, but on every core.
+def render(root: Path, builder: str) -> tuple[int, Path]:
+    """Render build/src with one of Sphinx's builders; return the exit status, 0 without a warning, and the folder.
 
-    Parameters
-    ----------
-    root : Path
-        The tree.
-    builder : str
-        Of Sphinx: "html", "linkcheck", ...
-    out : Path
-        Where its output goes.
-
-    Returns
-    -------
-    int
-        0 when there was no warning.
+    As `jupyter-book build -W -n --keep-going --all` does, but on every core, which its command line cannot.
     """
     from jupyter_book.sphinx import build_sphinx
 
     source = (root / SOURCE).absolute()
-    toc = {"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False}
+    out = (root / "build" / "jb" / builder).absolute()
+    shutil.rmtree(out.parent, ignore_errors=True)  # a page that is gone would stay
+    asked = {"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False, "nitpicky": True}
     status = build_sphinx(
         source,
-        out.absolute(),
+        out,
         noconfig=True,
         path_config=source / "_config.yml",
-        confoverrides=toc | {"nitpicky": True},
+        confoverrides=asked,
         builder=builder,
         force_all=True,
         warningiserror=True,
@@ -128,9 +116,7 @@ def render(root: Path, builder: str, out: Path) -> int:
         quiet=True,  # warnings still come on stderr
         jobs=os.cpu_count() or 1,
     )
-    if isinstance(status, Exception):  # it has been shown
-        return 1
-    return status
+    return (status if isinstance(status, int) else 1), out  # an exception has been shown
 
 
 def _prune_mathjax(folder: Path) -> None:

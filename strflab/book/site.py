@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from strflab.book import notebooks
@@ -95,19 +94,42 @@ def build(root: Path) -> int:
     ----------
     root : the tree
     """
-    out = root / "build" / "jb"
-    shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]
-    command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--all", "-q"]
-    status = subprocess.call(command, stdout=subprocess.DEVNULL)  # warnings come on stderr
+    status, built = render(root, "html")
     if status == 0:
         html = root / HTML
         shutil.rmtree(html, ignore_errors=True)
-        shutil.copytree(out / "_build" / "html", html)
+        shutil.copytree(built, html)
         _prune_mathjax(html / "_static" / "mathjax")
         _drop_preloads(html)
         print(f"the book is in {html / 'index.html'}")
     return status
+
+
+def render(root: Path, builder: str) -> tuple[int, Path]:
+    """Render build/src with one of Sphinx's builders; return the exit status, 0 without a warning, and the folder.
+
+    As `jupyter-book build -W -n --keep-going --all` does, but on every core, which its command line cannot.
+    """
+    from jupyter_book.sphinx import build_sphinx
+
+    source = (root / SOURCE).absolute()
+    out = (root / "build" / "jb" / builder).absolute()
+    shutil.rmtree(out.parent, ignore_errors=True)  # a page that is gone would stay
+    asked = {"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False, "nitpicky": True}
+    status = build_sphinx(
+        source,
+        out,
+        noconfig=True,
+        path_config=source / "_config.yml",
+        confoverrides=asked,
+        builder=builder,
+        force_all=True,
+        warningiserror=True,
+        keep_going=True,
+        quiet=True,  # warnings still come on stderr
+        jobs=os.cpu_count() or 1,
+    )
+    return (status if isinstance(status, int) else 1), out  # an exception has been shown
 
 
 def _prune_mathjax(folder: Path) -> None:

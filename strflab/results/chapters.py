@@ -91,7 +91,10 @@ def load(name: str) -> Result:
 
     path = folder() / f"{_checked(name)}.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"no result {name!r} in {folder()}: there are {', '.join(available()) or 'none'}")
+        raise FileNotFoundError(
+            f"no result {name!r} in {folder()}, which holds {', '.join(available()) or 'none'}: name the folder "
+            "results/ of a clone in STRFLAB_RESULTS"
+        )
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}

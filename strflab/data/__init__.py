@@ -16,13 +16,27 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from strflab.data import fetch, nat4, ns1, simulate, zebra_finch
+from strflab.data.arrays import read_arrays, write_arrays
 from strflab.data.dataset import Batch, NeuralDataset
 from strflab.data.fetch import RecordingUnavailable
 
-__all__ = ["Batch", "NeuralDataset", "RecordingUnavailable", "available", "is_here", "load", "load_or_simulate"]
+__all__ = [
+    "Batch",
+    "NeuralDataset",
+    "RecordingUnavailable",
+    "available",
+    "is_here",
+    "load",
+    "load_or_simulate",
+    "read_arrays",
+    "verify",
+    "where",
+    "write_arrays",
+]
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,43 @@ def is_here(name: str) -> bool:
         return source.here()
     parsed = name == "ns1" and ns1.parsed_path().is_file()
     return source.remote is None or parsed or fetch.locate(name, source.remote.hashes) is not None
+
+
+def where(name: str) -> Path | None:
+    """Return the folder that holds a recording, as published or as parsed; None if it is not here or needs no files.
+
+    >>> where("simulated") is None
+    True
+    """
+    source = _source(name)
+    if source.remote is None or not is_here(name):
+        return None
+    for folder in fetch.data_folders(name):
+        if folder.is_dir() and any(folder.iterdir()):
+            return folder
+    return fetch.cache_root() / "parsed"
+
+
+def verify(name: str) -> int:
+    """Check the files of a recording against their published SHA-256; return how many there are.
+
+    It is 0 where nothing can be checked: `simulated` has no files, the sums of `nat4` are not known.
+
+    Raises
+    ------
+    RecordingUnavailable
+        If its published files are not here.
+    ValueError
+        If a file is damaged; the message says which and what to do.
+    """
+    remote = _source(name).remote
+    if remote is None or not remote.pinned:
+        return 0
+    folder = fetch.locate(name, remote.hashes)
+    if folder is None:
+        raise fetch.unavailable(remote, "a check fetches nothing")
+    fetch.verify(folder, remote.hashes)
+    return len(remote.hashes)
 
 
 def load(name: str, **options: Any) -> NeuralDataset:

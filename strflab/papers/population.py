@@ -146,9 +146,15 @@ def fit(
 def standardized(stimuli: Iterable[Tensor]) -> list[Tensor]:
     """Return sounds (F, T_k) on the scale that the recipes were chosen for: mean 0 and variance 1 over all of them."""
     sounds = list(stimuli)
-    every = torch.cat(sounds, 1)
+    mean, sd = scale(sounds)
+    return [(x - mean) / sd for x in sounds]
+
+
+def scale(stimuli: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation (1 if there is none) over all of some sounds (F, T_k)."""
+    every = torch.cat(list(stimuli), 1)
     mean, sd = every.mean(), every.std()
-    return [(x - mean) / (sd if sd > 0 else 1.0) for x in sounds]
+    return mean, torch.where(sd > 0, sd, 1.0)
 
 
 @torch.no_grad()

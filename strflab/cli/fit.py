@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strflab.cli.text import UsageError, add_json, as_json, as_words, indices, key_values, spans, usage
+from strflab.cli.text import UsageError, add_json, as_json, as_words, counted, indices, key_values, spans, usage
 
 if TYPE_CHECKING:
     from strflab.data import NeuralDataset
@@ -50,7 +50,9 @@ def add(commands: Any) -> None:
     source.add_argument("--data", metavar="NAME", help="a data set, as strflab data lists it")
     source.add_argument("--arrays", metavar="FILE", type=Path, help="a .npz file of your own, see below")
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where to write")
-    parser.add_argument("--force", action="store_true", help="write over the fit that is there")
+    parser.add_argument(
+        "--force", action="store_true", help="write over the fit that is there, or begin an interrupted one afresh"
+    )
 
     which = parser.add_argument_group("what is fitted to what")
     pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
@@ -95,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
     stimulus = {"mean": 0.0, "sd": 1.0}
     if args.standardize and name != settings.RIDGE:
         ds, stimulus = outcome.standardized(ds)
-    told = f"{name}: {ds.n_neurons} {'neuron' if ds.n_neurons == 1 else 'neurons'} of {ds.name}"
-    print(f"{told}; clips {_clips(note)}, counted from 0", file=sys.stderr)
+    which = ", ".join(f"{role} {clips}" for role, clips in note.items() if clips)
+    print(f"{name}: {counted(ds.n_neurons, 'neuron')} of {ds.name}; clips: {which} (counted from 0)", file=sys.stderr)
     parts = {"train": ds.select(clips=train), "test": ds.select(clips=test)}
     if name == settings.RIDGE:
         kept, extra = _closed_form(args, parts)
@@ -189,10 +191,9 @@ def _closed_form(args: argparse.Namespace, parts: dict[str, NeuralDataset]) -> t
     chosen |= key_values("--set", args.set)
     with usage():
         device = str(report.find_device(args.device))
-        ridge = RidgeSTRF().set_params(**chosen)
-    ridge.device = device
-    started = time.perf_counter()
-    ridge.fit(train)
+        ridge = RidgeSTRF().set_params(**chosen | {"device": device})
+        started = time.perf_counter()
+        ridge.fit(train)
     model = models.Linear.from_strf(ridge.strf_, ridge.intercept_)
     kept = results.recorded_fit(
         model,
@@ -257,7 +258,3 @@ def _network(
         device=done.device,
         seconds=done.seconds,
     )
-
-
-def _clips(note: dict[str, str]) -> str:
-    return ", ".join(f"{role} {which}" for role, which in note.items() if which)

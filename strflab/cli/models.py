@@ -78,8 +78,9 @@ def _show(name: str, json: bool) -> int:
     for row in told["arguments"]:
         if row["argument"] in settings.FROM_DATA:
             row["what"] += "; the data decide it"
-        head = f"  {as_words({row['argument']: row['default']})}"
-        print(textwrap.fill(f"{head}  {row['what']}", WIDTH, subsequent_indent=" " * 6))
+        print(f"  {as_words({row['argument']: row['default']})}")
+        if row["what"]:
+            print(textwrap.fill(row["what"], WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return 0
 
 

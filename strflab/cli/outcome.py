@@ -74,7 +74,8 @@ def write(
     if kept.history:
         _write_csv(folder / "history.csv", kept.history)
         written.append("history.csv")
-    _draw(folder / "receptive_fields.png", kept, test)
+    name = next(iter(summary), "CC")
+    _draw(folder / "receptive_fields.png", kept.model, test, plain if name == "CC" else kept.scores, name)
     return [*written, "receptive_fields.png"], summary
 
 
@@ -95,32 +96,30 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             table.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
 
 
-def _draw(path: Path, kept: results.StoredFit, ds: NeuralDataset) -> None:
+def _draw(path: Path, model: models.Model, ds: NeuralDataset, scores: np.ndarray, score: str) -> None:
     """Draw the receptive fields of the neurons that are predicted best: filters, or gradients around the mean sound."""
     import matplotlib as mpl
+    import matplotlib.pyplot as plt
 
     from strflab import plotting
 
-    model = kept.model.cpu()
+    model = model.cpu()
     linear = isinstance(model, models.Linear)
     fields = model.STRF_weight() if linear else model.STRF_gradmap(n_lags=lags_from_ms(SHOWN_MS, ds.dt_ms))
-    score = np.where(np.isfinite(kept.scores), kept.scores, -np.inf)
-    best = np.argsort(-score, kind="stable")[:SHOWN]
+    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
     shown, titles = [], []
-    for n in best.tolist():
-        words = f"neuron {n}" + (f", {score[n]:.2f}" if np.isfinite(score[n]) else "")
+    for n in order[:SHOWN].tolist():
+        words = f"neuron {n}" + (f", {scores[n]:.2f}" if np.isfinite(scores[n]) else "")
         for channel, field in enumerate(fields[n].detach().double().numpy()):  # (F, T)
             shown.append(field)
             titles.append(words if fields.shape[1] == 1 else f"{words}, channel {channel}")
     rising = len(ds.frequencies) > 1 and bool((np.diff(ds.frequencies) > 0).all())
     with mpl.rc_context():
         plotting.style()
-        figure = plotting.strf_grid(
-            np.stack(shown),
-            ds.dt_ms,
-            ds.frequencies if rising else None,
-            titles,
-            unit="weight" if linear else "gradient",
-        )
+        # neurons of different rates: a scale each
+        frequencies = ds.frequencies if rising else None
+        figure = plotting.strf_grid(np.stack(shown), ds.dt_ms, frequencies, titles, shared_scale=False)
+        what = "filters" if linear else "gradients around the mean sound"
+        figure.suptitle(f"The {what}, a colour scale each; {score} on the test clips", fontsize=9)
         figure.savefig(path, dpi=160)
-        mpl.pyplot.close(figure)
+        plt.close(figure)

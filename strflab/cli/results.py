@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strflab.cli.text import UsageError, add_json, as_json, as_words, table, usage
+from strflab.cli.text import UsageError, add_json, as_json, as_words, counted, table, usage
 
 if TYPE_CHECKING:
     from strflab.results import StoredFit
@@ -90,7 +90,7 @@ def list_all(args: argparse.Namespace) -> int:
         return 0
     if fits:
         print(table(fits, ["folder" if args.folder else "key", *COLUMNS[1:]]))
-        print(f"\n{len(fits)} {'fit' if len(fits) == 1 else 'fits'} in {where}; score: mean CCnorm over neurons")
+        print(f"\n{counted(len(fits), 'fit')} in {where}; score: mean CCnorm over neurons")
     if chapters:
         print("\n" * bool(fits) + table(chapters, ["chapter", "arrays", "data", "device", "seconds", "date"]))
     return 0
@@ -130,7 +130,7 @@ def show(args: argparse.Namespace) -> int:
     data = record["data"]
     print(f"{record['name']}: {type(kept.model).__name__}, {record['parameters']} parameters")
     for role, used in data.items():
-        print(f"  {role:<11} {used['name']}, {used['neurons']} neurons, {used['clips']} clips")
+        print(f"  {role:<11} {used['name']}, {counted(used['neurons'], 'neuron')}, {counted(used['clips'], 'clip')}")
     print(f"  {'CCnorm':<11} {summary}")
     if record["epochs"]:
         print(f"  {'epochs':<11} {record['epochs']}, weights of epoch {record['best_epoch']}")
@@ -164,8 +164,10 @@ def prune(args: argparse.Namespace) -> int:
     if not args.keys and args.name is None and args.before is None:
         raise UsageError("say which: keys, --name or --before; see strflab results prune --help")
     if args.before is not None:
-        with usage():
+        try:
             date.fromisoformat(args.before)
+        except ValueError:
+            raise UsageError(f"--before {args.before}: must be a day, YYYY-MM-DD") from None
     keys = {_key(key) for key in args.keys}
 
     def keep(row: dict[str, Any]) -> bool:
@@ -181,7 +183,7 @@ def prune(args: argparse.Namespace) -> int:
     if args.yes:
         results.prune(keep)
     done = "deleted" if args.yes else "would be deleted; give --yes to do it"
-    print(f"\n{len(going)} {'fit' if len(going) == 1 else 'fits'}, {size:.1f} MB: {done}")
+    print(f"\n{counted(len(going), 'fit')}, {size:.1f} MB: {done}")
     return 0
 
 

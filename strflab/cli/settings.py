@@ -43,8 +43,8 @@ def find(name: str) -> str:
     if wanted in known:
         return known[wanted]
     close = difflib.get_close_matches(wanted, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise UsageError(f"no model {name!r}; {hint}There are {', '.join(names())}")
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(f"no model {name!r}{hint}: there are {', '.join(names())}")
 
 
 def class_of(name: str) -> type:
@@ -78,6 +78,11 @@ def build(name: str, n_bands: int, n_neurons: int, dt_ms: float, chosen: dict[st
 
 def recipe(name: str, chosen: dict[str, Any]) -> Recipe:
     """Return the recipe of a network; `chosen` settings win."""
+    penalties = chosen.get("penalties", [])
+    if not isinstance(penalties, list) or not all(
+        isinstance(p, dict) and {"kind", "strength"} <= {*p} for p in penalties
+    ):
+        raise UsageError('--recipe penalties: must be a list such as [{"kind":"l1","strength":1e-4}], quoted')
     return Recipe.from_dict(population.recipe(name).to_dict() | chosen)
 
 
@@ -93,6 +98,8 @@ def arguments(cls: type) -> list[dict[str, Any]]:
         documented |= _fields(vars(base).get("__doc__") or "")
     rows = []
     for key, parameter in inspect.signature(cls).parameters.items():
+        if key == "device":  # has an option of its own
+            continue
         default = None if parameter.default is inspect.Parameter.empty else parameter.default
         rows.append({"argument": key, "default": default, "what": documented.get(key, "")})
     return rows

@@ -76,6 +76,15 @@ def _word(value: Any) -> str:
     return "none" if value is None else json.dumps(value, separators=(",", ":"), default=str)
 
 
+def counted(n: int, what: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "clip"), counted(2, "clip")
+    ('1 clip', '2 clips')
+    """
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def as_json(value: Any) -> str:
     """Return a value as JSON: NaN, which JSON has not, as null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)

@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return GOOD
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         return _say(name, error, FAILED)
-    except KeyboardInterrupt:
-        return _say(name, "interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _say(name, str(stop) or "interrupted", INTERRUPTED)
 
 
 def _say(name: str, error: BaseException | str, status: int) -> int:

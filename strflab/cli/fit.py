@@ -225,7 +225,7 @@ def _network(
         chosen.setdefault("monitor", "corrcoef")  # one repeat has no noise ceiling
     with usage():
         device = report.find_device(args.device)
-        recipe = settings.recipe(name, chosen)
+        recipe = settings.recipe(name, chosen, train.n_clips)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             model = settings.build(name, train.n_bands, train.n_neurons, train.dt_ms, key_values("--set", args.set))
@@ -236,15 +236,13 @@ def _network(
     key = results.fit_key(model, train, validation, test, recipe)
     if args.force:
         shutil.rmtree(args.out / CHECKPOINT, ignore_errors=True)
-    done = fitting.fit(
-        model,
-        train,
-        validation,
-        recipe,
-        checkpoint=args.out / CHECKPOINT,
-        device=device,
-        progress=sys.stderr.isatty(),
-    )
+    watched = sys.stderr.isatty()
+    try:
+        done = fitting.fit(
+            model, train, validation, recipe, checkpoint=args.out / CHECKPOINT, device=device, progress=watched
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on where it stopped") from None
     return results.recorded_fit(
         model,
         train,

@@ -50,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(name: str, json: bool) -> int:
     from strflab.cli import settings
-    from strflab.papers import population
 
     cls = settings.class_of(name)
     told = {
@@ -67,17 +66,14 @@ def _show(name: str, json: bool) -> int:
         return 0
     print(f"{name}: {cls.__module__.rpartition('.')[0]}.{cls.__name__}\n{told['what']}.")
     print(f"\n{told['parameters']} parameters for {SIZE}")
-    print("\nSettings, in frames of 5 ms; lengths follow the frames of your data (change with --set):")
+    print("\nSettings; lengths are in frames of 5 ms and become those of your data (change with --set):")
     print(f"  {as_words(told['settings'])}")
     if name != settings.RIDGE:
         changed = {"epochs", "learning_rate", "weight_decay", "batch_size"}
-        print("\nRecipe, of chapters 4 to 6 (change with --recipe; all of it: strflab models NAME --json):")
+        print("\nRecipe, that of chapters 4 to 6 (change with --recipe; the whole of it with --json):")
         print(f"  {as_words({key: told['recipe'][key] for key in told['recipe'] if key in changed})}")
-        print(f"  as in strflab.papers.population.recipe({name!r}); label {population.SPECS[name].label}")
     print("\nArguments:")
     for row in told["arguments"]:
-        if row["argument"] in settings.FROM_DATA:
-            row["what"] += "; the data decide it"
         print(f"  {as_words({row['argument']: row['default']})}")
         if row["what"]:
             print(textwrap.fill(row["what"], WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6))

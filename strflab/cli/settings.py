@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import re
 from typing import Any
 
@@ -22,7 +23,8 @@ RIDGE = "ridge"
 HISTORY_MS = 200.0  # of ridge, as in the NS1 baseline
 BY_CLASS = {"statenet": "gru"}  # of a class with several settings, those that its name means
 IN_FRAMES = ("temporal_window_size", "time_patch_size")
-FROM_DATA = {"n_frequency_bands", "out_neurons"}
+FROM_DATA = {"n_frequency_bands": "bands of the sound", "out_neurons": "neurons"}
+RECIPE_CLIPS = 16  # of the training set for which the recipes were chosen
 
 
 def names() -> list[str]:
@@ -76,14 +78,22 @@ def build(name: str, n_bands: int, n_neurons: int, dt_ms: float, chosen: dict[st
     return population.build(name, n_bands, n_neurons, **options_of(name, dt_ms) | chosen)
 
 
-def recipe(name: str, chosen: dict[str, Any]) -> Recipe:
-    """Return the recipe of a network; `chosen` settings win."""
+def recipe(name: str, chosen: dict[str, Any], n_clips: int = RECIPE_CLIPS) -> Recipe:
+    """Return the recipe of a network; `chosen` settings win.
+
+    With fewer training clips than the recipes were chosen for there are more epochs, so that there are as many steps.
+    """
     penalties = chosen.get("penalties", [])
     if not isinstance(penalties, list) or not all(
         isinstance(p, dict) and {"kind", "strength"} <= {*p} for p in penalties
     ):
         raise UsageError('--recipe penalties: must be a list such as [{"kind":"l1","strength":1e-4}], quoted')
-    return Recipe.from_dict(population.recipe(name).to_dict() | chosen)
+    usual = population.recipe(name).to_dict()
+    batch = chosen.get("batch_size", usual["batch_size"])
+    if not {"epochs", "patience"} & {*chosen} and isinstance(batch, int) and batch > 0 and n_clips > 0:
+        more = math.ceil(usual["epochs"] * math.ceil(RECIPE_CLIPS / usual["batch_size"]) / math.ceil(n_clips / batch))
+        usual["epochs"] = usual["patience"] = max(usual["epochs"], more)
+    return Recipe.from_dict(usual | chosen)
 
 
 def summary(cls: type) -> str:
@@ -98,10 +108,13 @@ def arguments(cls: type) -> list[dict[str, Any]]:
         documented |= _fields(vars(base).get("__doc__") or "")
     rows = []
     for key, parameter in inspect.signature(cls).parameters.items():
-        if key == "device":  # has an option of its own
+        if key in ("device", "wav2spec"):  # has an option of its own; a data set holds spectrograms
             continue
+        what = f"{FROM_DATA[key]}; the data decide it" if key in FROM_DATA else documented.get(key, "")
+        if key == "output_activation":
+            what += f"; here {cls.default_activation}"  # type: ignore[attr-defined]
         default = None if parameter.default is inspect.Parameter.empty else parameter.default
-        rows.append({"argument": key, "default": default, "what": documented.get(key, "")})
+        rows.append({"argument": key, "default": default, "what": what})
     return rows
 
 
@@ -112,12 +125,8 @@ def _fields(doc: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in re.split(r"\n(?=\S)", section):
         head, colon, words = entry.partition(" : ")
-        shared = re.match(r"see `\w+`(?:; (.*))?", words, re.DOTALL)
-        for key in head.split(", ") if colon else ():
-            if shared is None:
-                found[key] = _paragraph(words)
-            elif key == "output_activation" and shared[1] and "output is" in shared[1]:
-                found[key] = _paragraph(shared[1])
+        if colon and not words.startswith("see `Model`"):
+            found |= dict.fromkeys(head.split(", "), _paragraph(words))
     return found
 
 

@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Return rows as aligned text, numbers to the right, under a line of the columns' names."""
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    cells = [[_cell(row.get(name), ".3g" if name == "seconds" else ".3f") for name in columns] for row in rows]
     right = [bool(rows) and all(_is_number(row.get(name)) for row in rows) for name in columns]
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
     lines = [
@@ -118,11 +118,11 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, form: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
+        return format(value, form)
     return str(value)
 
 

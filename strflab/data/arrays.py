@@ -98,27 +98,19 @@ def write_arrays(path: str | Path, ds: NeuralDataset) -> None:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a .npz file by key, none of them of objects."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path.name} is no .npz file, or is cut short: write it with numpy.savez")
     arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError(f"{path.name} holds one array, not several by key: write it with numpy.savez")
-            for key in file.files:
-                try:
-                    arrays[key] = file[key]
-                except ValueError as error:
-                    raise ValueError(
-                        f"{path.name}: key {key!r} holds objects, which are not read: write each sound under a key of "
-                        "its own, as numbers"
-                        if "bject arrays" in str(error)
-                        else f"{path.name}: key {key!r} cannot be read: {error}"
-                    ) from None
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path.name} is damaged ({error})") from None
-    except ValueError as error:
-        if "pickled" in str(error):
-            raise ValueError(f"{path.name} is no .npz file: write it with numpy.savez") from None
-        raise
+    with np.load(path, allow_pickle=False) as file:
+        for key in file.files:
+            try:
+                arrays[key] = file[key]
+            except (ValueError, zipfile.BadZipFile, EOFError) as error:
+                objects = "bject arrays" in str(error)
+                why = "holds objects: give each sound a key of its own" if objects else f"is damaged ({error})"
+                raise ValueError(f"{path.name}: key {key!r} {why}") from None
     return arrays
 
 

@@ -51,7 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     ----------
     argv : the words after `strflab`; None: those that the program was given
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        status = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+
+
+def _run(words: list[str]) -> int:
+    """Run one command; return its exit status, errors told on stderr."""
     name = "strflab"
     try:
         args = parser().parse_args(words)
@@ -63,9 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or GOOD)
     except UsageError as error:
         return _say(name, error, WRONG)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return GOOD
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         return _say(name, error, FAILED)
     except KeyboardInterrupt as stop:

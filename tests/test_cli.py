@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ import pytest
 from strflab import cli, data, fitting, metrics, models, results
 from strflab.cli import run as run_command
 from strflab.cli import settings, text
+from strflab.papers import population
 
 SMALL = ["--data", "simulated", "--load", "n_neurons=3", "n_clips=6", "seconds=1", "n_bands=12"]
+OUTSIDE = {name: os.environ.get(name) for name in ("STRFLAB_DATA", "STRFLAB_CACHE")}  # where recordings may be
 QUICK = ["--recipe", "epochs=2", "--device", "cpu"]
 
 
@@ -64,8 +68,9 @@ def small():
 
 
 def test_installed_program_is_this_one():
-    scripts = importlib.metadata.entry_points(group="console_scripts", name="strflab")
-    assert all(script.load() is cli.main for script in scripts)
+    scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf8"))["project"]["scripts"]
+    script = importlib.metadata.EntryPoint("strflab", scripts["strflab"], "console_scripts")
+    assert script.load() is cli.main
     done = subprocess.run(
         [
             sys.executable,
@@ -411,6 +416,28 @@ def test_every_kind_of_network_is_fitted(succeeds, name):
 def test_two_channels_are_drawn_apart(succeeds, tmp_path):
     succeeds("fit", "ln", *SMALL, "--out", "a", *QUICK, "--set", "prefiltering=adaptrans")
     assert (tmp_path / "a" / "receptive_fields.png").is_file()
+
+
+def test_recording_is_fitted_as_in_the_chapters(strflab, recordings, monkeypatch):
+    """The command means the very fit of chapter 5: same key, so same model, clips, recipe and seed."""
+    for name, value in OUTSIDE.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    ds = recordings("ns1", units="all")
+    monkeypatch.setattr(data, "load", lambda name, **options: ds)
+    train, test = data.ns1.paper_split(ds)
+    model = population.build("gru", ds.n_bands, ds.n_neurons)
+    asked = []
+
+    def fit(model, train, validation, recipe, **options):
+        asked.append(results.fit_key(model, train, validation, test, recipe))
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    status, _, err = strflab("fit", "gru", "--data", "ns1", "--load", "units=all", "--out", "x", "--device", "cpu")
+    assert (status, err.splitlines()[-1]) == (1, "strflab fit: enough")
+    assert asked == [results.fit_key(model, train, None, test, population.recipe("gru"))]
 
 
 # ---- results

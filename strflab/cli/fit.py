@@ -191,7 +191,8 @@ def _closed_form(args: argparse.Namespace, parts: dict[str, NeuralDataset]) -> t
     chosen |= key_values("--set", args.set)
     with usage():
         device = str(report.find_device(args.device))
-        ridge = RidgeSTRF().set_params(**chosen | {"device": device})
+        ridge = RidgeSTRF()
+        ridge.set_params(**chosen | {"device": device})
         started = time.perf_counter()
         ridge.fit(train)
     model = models.Linear.from_strf(ridge.strf_, ridge.intercept_)

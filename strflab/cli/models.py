@@ -52,7 +52,7 @@ def _show(name: str, json: bool) -> int:
     from strflab.cli import settings
 
     cls = settings.class_of(name)
-    told = {
+    told: dict[str, Any] = {
         "name": name,
         "class": cls.__name__,
         "what": settings.summary(cls),

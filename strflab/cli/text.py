@@ -122,7 +122,7 @@ def _cell(value: Any, form: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
-        return format(value, form)
+        return f"{value:.0f}" if abs(value) >= 100 else format(value, form)
     return str(value)
 
 

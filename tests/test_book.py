@@ -120,9 +120,11 @@ def test_run_executes_records_and_names_what_failed(tree, capsys, monkeypatch):
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
 
-    assert runs.run(tree, profile="full", device="cpu", jobs=2) == 1
+    assert runs.run(tree, profile="full", device="cpu", jobs=2, progress=True) == 1
 
     out, err = capsys.readouterr()
+    assert "one:" in err, "a bar of its cells"
+    assert "/3 [" in err, "two cells, and one that holds the parameters"
     assert "1 of 2 notebooks" in out
     assert "ZeroDivisionError" in err
     assert not stale.exists(), "a failed run leaves no executed copy"
@@ -132,6 +134,23 @@ def test_run_executes_records_and_names_what_failed(tree, capsys, monkeypatch):
     assert record["seconds"] > 0
     assert notebooks.sources(nb) == notebooks.sources(notebooks.read(tree / "notebooks" / "one.ipynb"))
     assert str(tree / "notebooks") in json.dumps(nb["cells"][1]["outputs"])
+
+
+def test_chapters_are_found_by_a_part_of_their_names(tree):
+    for name in ("01_harper_2016", "02_rahman_2019", "02_rahman_2020"):
+        notebooks.write(tree / "notebooks" / f"{name}.ipynb", notebook(PARAMETERS))
+
+    def found(*names):
+        return [path.stem for path in runs.chapters(tree, names)]
+
+    assert found("01") == found("Harper") == found("01_harper_2016.ipynb") == ["01_harper_2016"]
+    assert found("2020", "one", "harper") == ["02_rahman_2020", "one", "01_harper_2016"]
+    assert found("01", "harper") == ["01_harper_2016"]
+    assert len(found()) == 4
+    with pytest.raises(ValueError, match="'02' is in the names of 2 notebooks: 02_rahman_2019, 02_rahman_2020"):
+        found("02")
+    with pytest.raises(ValueError, match="no notebook 'x'"):
+        found("x")
 
 
 def test_run_refuses_a_notebook_without_the_parameters(tree):

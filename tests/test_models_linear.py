@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from strflab import models
+from strflab import data, models
 from strflab.papers import count_parameters
+from strflab.reverse_correlation import RidgeSTRF
 
 
 @pytest.mark.parametrize(("cls", "one", "many"), [("Linear", 309, 36_771), ("LinearNonlinear", 311, 37_009)])
@@ -34,6 +35,20 @@ def test_the_linear_model_has_no_nonlinearity_and_the_other_has():
     x = torch.randn(1, 1, 6, 20)
     assert (models.Linear(6, 4, 5)(x) < 0).any()
     assert (models.LinearNonlinear(6, 4, 5)(x) > 0).all()
+
+
+def test_fields_found_in_closed_form_make_a_linear_model(tmp_path):
+    ds = data.load("simulated", n_neurons=2, n_clips=4, seconds=1.0)
+    ridge = RidgeSTRF(n_lags=5, cv=2).fit(ds)
+    model = models.Linear.from_strf(ridge.strf_, ridge.intercept_)
+    rates = [model(x[None, None])[0, :, 0].detach() for x in ds.stimuli]
+    for rate, expected in zip(rates, ridge.predict(ds), strict=True):
+        torch.testing.assert_close(rate.double(), torch.as_tensor(expected), rtol=1e-4, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    assert (models.from_pretrained(tmp_path).STRF_weight() == model.STRF_weight()).all()
+    assert not model.training
+    with pytest.raises(ValueError, match=r"strf of shape \(2, 3\).*must be \(N, F, T\)"):
+        models.Linear.from_strf(torch.zeros(2, 3), torch.zeros(2))
 
 
 @pytest.mark.parametrize(

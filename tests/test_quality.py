@@ -26,6 +26,8 @@ FORBIDDEN = {
     "metrics": {"models", "layers", "fitting", "papers", "sweeps", "results", "report", "plotting", "book"},
     "reverse_correlation": {"models", "fitting", "papers", "sweeps", "results", "report", "plotting", "book"},
 }
+# What imports the command line: nothing but itself and the module that `python -m strflab` runs.
+COMMAND_LINE = ("cli", "__main__")
 HEAVY = ("matplotlib", "scipy.signal", "pandas", "h5py", "pooch", "IPython", "papermill")
 
 
@@ -78,6 +80,13 @@ def test_imports_point_one_way(part):
     files = [path for path in MODULES if path.relative_to(PACKAGE).with_suffix("").parts[0] == part]
     wrong = {str(path.relative_to(ROOT)): imported_parts(path) & FORBIDDEN[part] for path in files}
     assert {name: parts for name, parts in wrong.items() if parts} == {}
+
+
+def test_nothing_imports_the_command_line():
+    names = {path: path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES}
+    assert set(COMMAND_LINE) <= set(names.values())
+    others = [path for path, part in names.items() if part not in COMMAND_LINE]
+    assert [str(path) for path in others if "cli" in imported_parts(path)] == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from strflab import data, models, report, results
+from strflab import data, metrics, models, report, results
 from strflab.fitting import Recipe
 from strflab.results import stored_fits
 
@@ -84,6 +84,42 @@ def test_prune_deletes_what_is_not_wanted(ds):
     assert results.prune(keep=lambda row: row["name"] == "b") == [a.record["key"]]
     assert [row["name"] for row in results.fits()] == ["b"]
     assert b.record["key"] == results.fits()[0]["key"]
+
+
+def test_fit_in_a_folder_of_its_own(ds, tmp_path):
+    first = stored(ds, keep=False)
+    results.save_fit(first, tmp_path / "mine" / "linear")
+    (tmp_path / "mine" / "linear" / "notes").mkdir()
+    again = results.load_fit(tmp_path / "mine" / "linear")
+    np.testing.assert_array_equal(again.scores, first.scores)
+    assert again.record == first.record
+    assert results.compare(first, again).mean_difference == 0
+    assert results.fits() == []
+    assert [row["folder"] for row in results.fits(tmp_path / "mine")] == [str(tmp_path / "mine" / "linear")]
+    with pytest.raises(FileNotFoundError, match="no stored fit 'none'"):
+        results.load_fit(tmp_path / "none")
+
+
+def test_log_of_a_rate_is_scored_as_a_rate(ds):
+    recipe = Recipe(epochs=3, loss="poisson_log")
+    kept = stored(ds, recipe)
+    rates = [kept.model(x[None, None])[0, :, 0].detach().exp().double().numpy() for x in ds.stimuli]
+    expected = metrics.normalized_corrcoef(rates, [y.numpy() for y in ds.responses])
+    np.testing.assert_allclose(kept.scores, expected, atol=1e-4)
+    assert stored(ds, recipe).stored
+
+
+def test_model_that_was_fitted_otherwise_has_a_record_too(ds):
+    model = models.Linear(ds.n_bands, 4, ds.n_neurons)
+    one = results.recorded_fit(model, ds, settings={"estimator": "mine", "alpha": 1})
+    other = results.recorded_fit(model, ds, settings={"estimator": "mine", "alpha": 2})
+    assert len(one.record["key"]) == 16
+    assert one.record["key"] != other.record["key"]
+    assert (one.record["name"], one.record["epochs"], one.record["data"]["scored"]["clips"]) == (
+        "Linear",
+        0,
+        ds.n_clips,
+    )
 
 
 # ---- what chapters computed

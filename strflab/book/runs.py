@@ -6,20 +6,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
 from strflab.book import notebooks
+from strflab.progress import progress_bar
 from strflab.report import PROFILES, RECORD, commit, versions
 
 EXECUTED = Path("build", "executed")
+CELL_STARTED, CELL_DONE = "Executing Cell ", "Ending Cell "  # how lines of papermill's log begin
 PARAMETERS = {"profile", "device"}  # names that every notebook's cell tagged "parameters" must set
 
 
 def chapters(root: Path, names: Sequence[str] = ()) -> list[Path]:
-    """Return the notebooks of the tree, or those named.
+    """Return the notebooks of the tree, or those named: by their names, or by parts of them such as "02" or "harper".
 
     Parameters
     ----------
@@ -29,14 +32,24 @@ def chapters(root: Path, names: Sequence[str] = ()) -> list[Path]:
     Raises
     ------
     ValueError
-        When a name is none of theirs.
+        When a name is in none of theirs, or in more than one.
     """
     paths = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
-    wanted = [Path(name).stem for name in names] or list(paths)
-    for name in wanted:
-        if name not in paths:
-            raise ValueError(f"no notebook {name!r}; there are {', '.join(paths)}")
-    return [paths[name] for name in wanted]
+    found = [_one(Path(name).stem, list(paths)) for name in names] or list(paths)
+    return [paths[name] for name in dict.fromkeys(found)]
+
+
+def _one(part: str, names: list[str]) -> str:
+    """The name that is `part`, else the only one that begins with it, else the only one that holds it."""
+    if part in names:
+        return part
+    part = part.lower()
+    for found in ([n for n in names if n.lower().startswith(part)], [n for n in names if part in n.lower()]):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{part!r} is in the names of {len(found)} notebooks: {', '.join(found)}")
+    raise ValueError(f"no notebook {part!r}; there are {', '.join(names)}")
 
 
 def run(
@@ -46,6 +59,7 @@ def run(
     jobs: int = 2,
     timeout: int = 3600,
     names: Sequence[str] = (),
+    progress: bool = False,
 ) -> int:
     """Execute notebooks, several at a time, into build/executed; return how many failed.
 
@@ -61,6 +75,8 @@ def run(
         Seconds that one cell may take.
     names : sequence of str
         Notebooks to run; all when empty.
+    progress : bool
+        Show a bar of the cells that are done, one a notebook.
 
     Raises
     ------
@@ -83,7 +99,7 @@ def run(
     start = time.perf_counter()
 
     def one(path: Path) -> bool:
-        error, seconds = _execute(root, path, profile, device, threads, timeout)
+        error, seconds = _execute(root, path, profile, device, threads, timeout, progress)
         print(f"{'FAILED' if error else 'ok':6s} {path.stem:32s} {seconds:7.1f} s", flush=True)
         if error:
             print(error, file=sys.stderr, flush=True)
@@ -140,7 +156,9 @@ def publish(root: Path, names: Sequence[str] = (), force: bool = False) -> None:
         print(f"published {path.stem}")
 
 
-def _execute(root: Path, path: Path, profile: str, device: str, threads: int, timeout: int) -> tuple[str, float]:
+def _execute(
+    root: Path, path: Path, profile: str, device: str, threads: int, timeout: int, progress: bool
+) -> tuple[str, float]:
     """Run one notebook; return the error, "" when there was none, and the seconds."""
     target = root / EXECUTED / path.name
     unfinished = target.with_name(f".{path.name}")  # a failed run leaves an output file too
@@ -154,13 +172,16 @@ def _execute(root: Path, path: Path, profile: str, device: str, threads: int, ti
     for name in ("MPLBACKEND", "STRFLAB_PROFILE", "STRFLAB_DEVICE"):  # figures would vanish; parameters decide
         env.pop(name, None)
     command = [sys.executable, "-m", "papermill", str(path), str(unfinished)]
-    command += ["--kernel", "python3", "--cwd", str(path.parent), "--no-progress-bar", "--no-log-output"]
+    command += ["--kernel", "python3", "--cwd", str(path.parent), "--no-progress-bar", "--log-output"]
     command += ["--execution-timeout", str(timeout), "-p", "profile", profile, "-p", "device", device]
     start = time.perf_counter()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=root)
+    cells = len(notebooks.read(path)["cells"]) + 1  # papermill adds one with the parameters
+    status, error = 0, ""
+    with progress_bar(total=cells, desc=path.stem, unit="cell", disable=not progress, leave=False) as bar:
+        status, error = _watched(command, env, root, bar.update)
     seconds = time.perf_counter() - start
-    if done.returncode:
-        return done.stderr[-3000:] or f"papermill ended with status {done.returncode}", seconds
+    if status:
+        return error or f"papermill ended with status {status}", seconds
     nb = notebooks.read(unfinished)
     notebooks.clean(nb)
     notebooks.compress(nb)
@@ -182,6 +203,24 @@ def _execute(root: Path, path: Path, profile: str, device: str, threads: int, ti
     notebooks.write(target, nb)
     unfinished.unlink()
     return "", seconds
+
+
+def _watched(command: list[str], env: dict[str, str], root: Path, cell_done: Callable[[], object]) -> tuple[int, str]:
+    """Run papermill, call `cell_done` at the end of each cell; return the exit status and the end of its log."""
+    with subprocess.Popen(
+        command, env=env, cwd=root, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        log: deque[str] = deque(maxlen=60)
+        try:
+            for line in process.stderr or ():
+                if line.startswith(CELL_DONE):
+                    cell_done()
+                elif not line.startswith(CELL_STARTED):
+                    log.append(line)
+        except BaseException:  # Ctrl-C: leave no kernel behind
+            process.terminate()
+            raise
+    return process.returncode, "".join(log)[-3000:]
 
 
 def _check_parameters(path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from strflab.data import fetch, nat4, ns1, parsed, simulate, zebra_finch
+from strflab.data.arrays import read_arrays, write_arrays
 from strflab.data.dataset import Batch, NeuralDataset
 from strflab.data.example import write_example
 from strflab.data.fetch import RecordingUnavailable
@@ -45,8 +46,12 @@ __all__ = [
     "load_or_simulate",
     "log_band_spectrogram",
     "read",
+    "read_arrays",
     "read_spike_times",
     "read_wav",
+    "verify",
+    "where",
+    "write_arrays",
     "write_example",
 ]
 
@@ -140,6 +145,43 @@ def is_here(name: str) -> bool:
         return source.here()
     cached = name == "ns1" and ns1.parsed_path().is_file()
     return source.remote is None or cached or fetch.locate(name, source.remote.hashes) is not None
+
+
+def where(name: str) -> Path | None:
+    """Return the folder that holds a recording, as published or as parsed; None if it is not here or needs no files.
+
+    >>> where("simulated") is None
+    True
+    """
+    source = _source(name)
+    if source.remote is None or not is_here(name):
+        return None
+    for folder in fetch.data_folders(name):
+        if folder.is_dir() and any(folder.iterdir()):
+            return folder
+    return fetch.cache_root() / "parsed"
+
+
+def verify(name: str) -> int:
+    """Check the files of a recording against their published SHA-256; return how many there are.
+
+    It is 0 where nothing can be checked: `simulated` has no files, the sums of `nat4` are not known.
+
+    Raises
+    ------
+    RecordingUnavailable
+        If its published files are not here.
+    ValueError
+        If a file is damaged; the message says which and what to do.
+    """
+    remote = _source(name).remote
+    if remote is None or not remote.pinned:
+        return 0
+    folder = fetch.locate(name, remote.hashes)
+    if folder is None:
+        raise fetch.unavailable(remote, "a check fetches nothing")
+    fetch.verify(folder, remote.hashes)
+    return len(remote.hashes)
 
 
 def load(name: str, **options: Any) -> NeuralDataset:

@@ -49,6 +49,10 @@ class Remote:
     max_bytes: int = 1 << 30  # more than this in one archive is refused
 
     @property
+    def pinned(self) -> bool:
+        return _hash_list(self.name).is_file()
+
+    @property
     def hashes(self) -> dict[str, str]:
         return read_hashes(self.name)
 
@@ -76,8 +80,12 @@ def data_folders(name: str) -> list[Path]:
 
 def read_hashes(name: str) -> dict[str, str]:
     """Return the committed list of recording `name`: path -> SHA-256 in hexadecimal."""
-    lines = (Path(__file__).parent / f"{name}.sha256").read_text().splitlines()
+    lines = _hash_list(name).read_text().splitlines()
     return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+
+
+def _hash_list(name: str) -> Path:
+    return Path(__file__).parent / f"{name}.sha256"
 
 
 def locate(name: str, files: Iterable[str]) -> Path | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from strflab.layers.readouts import STRFReadout
@@ -60,6 +62,36 @@ class Linear(Model):
             norm=norm,
             activation=self.make_output_activation(),
         )
+
+    @classmethod
+    def from_strf(cls, strf: ArrayLike, intercept: ArrayLike) -> Linear:
+        """Return the linear model with these receptive fields, as closed-form estimators find them.
+
+        Parameters
+        ----------
+        strf : (N, F, T), last tap at lag 0
+        intercept : (N,) rate to silence
+
+        Raises
+        ------
+        ValueError : the shapes are not these
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Linear.from_strf(np.ones((3, 34, 9)), np.zeros(3)).out_neurons
+        3
+        """
+        weight, bias = torch.as_tensor(strf, dtype=torch.float32), torch.as_tensor(intercept, dtype=torch.float32)
+        if weight.dim() != 3 or bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"strf of shape {tuple(weight.shape)}, intercept {tuple(bias.shape)}: must be (N, F, T), (N,)"
+            )
+        n_neurons, n_bands, n_lags = weight.shape
+        model = Linear(n_bands, n_lags, n_neurons)
+        model.load_state_dict({"readout.strf.kernel.weight": weight[:, None], "readout.strf.bias": bias})
+        model.fitted = True
+        return model.eval()
 
     def STRF_weight(self) -> Tensor:
         """The filter that is applied (N, C, F, T), last tap at lag 0; a normalisation's gain is folded in."""

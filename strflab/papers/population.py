@@ -166,9 +166,15 @@ def standardized(stimuli: Iterable[Tensor]) -> list[Tensor]:
     stimuli : sounds (F, T_k)
     """
     sounds = list(stimuli)
-    every = torch.cat(sounds, 1)
+    mean, sd = scale(sounds)
+    return [(x - mean) / sd for x in sounds]
+
+
+def scale(stimuli: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation (1 if there is none) over all of some sounds (F, T_k)."""
+    every = torch.cat(list(stimuli), 1)
     mean, sd = every.mean(), every.std()
-    return [(x - mean) / (sd if sd > 0 else 1.0) for x in sounds]
+    return mean, torch.where(sd > 0, sd, 1.0)
 
 
 @torch.no_grad()

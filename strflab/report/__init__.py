@@ -6,7 +6,7 @@ A chapter starts with `setup`, records each number that the prose quotes with `g
 
 from strflab.report.claims import Claim, Claims
 from strflab.report.display import RECORD, banner, glue, provenance, table
-from strflab.report.run import PROFILES, Run, commit, device_name, record, setup, versions
+from strflab.report.run import PROFILES, Run, commit, device_name, find_device, record, setup, versions
 
 __all__ = [
     "PROFILES",
@@ -17,6 +17,7 @@ __all__ = [
     "banner",
     "commit",
     "device_name",
+    "find_device",
     "glue",
     "provenance",
     "record",

@@ -95,15 +95,32 @@ def setup(profile: str = "smoke", device: str = "auto", seed: int = 0) -> Run:
     device = os.environ.get("STRFLAB_DEVICE", device)
     if profile not in PROFILES:
         raise ValueError(f"profile is {profile!r}; it must be one of {', '.join(PROFILES)}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        where = torch.device(device)
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device is {device!r}, which this machine has not: {error}") from error
+    where = find_device(device)
     torch.manual_seed(seed)
     return Run(profile, where, seed)
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device by its name, "auto" being a GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        For a device that this machine has not.
+
+    Examples
+    --------
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device is {name!r}, which this machine has not: {error}") from error
+    return device
 
 
 def record(run: Run, *sources: Any) -> dict[str, Any]:

@@ -8,7 +8,19 @@ from typing import Any
 from strflab.results.chapters import Result, available, computed, load, recorded, save
 from strflab.results.folder import folder
 
-_FITS = ("StoredFit", "compare", "fit", "fit_all", "fit_key", "fits", "load_fit", "prune")  # these import the models
+# these import the models
+_FITS = (
+    "StoredFit",
+    "compare",
+    "fit",
+    "fit_all",
+    "fit_key",
+    "fits",
+    "load_fit",
+    "prune",
+    "recorded_fit",
+    "save_fit",
+)
 
 __all__ = [
     "Result",
@@ -25,7 +37,9 @@ __all__ = [
     "load_fit",
     "prune",
     "recorded",
+    "recorded_fit",
     "save",
+    "save_fit",
 ]
 
 

@@ -87,14 +87,25 @@ def fit(
     path = folder() / "fits" / key
     if path.is_dir() and not refit:
         kept = load_fit(key)
-        again = _scores(kept.model, scored)
+        again = _scores(kept.model, scored, recipe.loss)
         if not np.allclose(again, kept.scores, atol=TOLERANCE, equal_nan=True):
             worst = float(np.nanmax(np.abs(again - kept.scores)))
             raise ValueError(f"{path} does not reproduce its own scores (off by {worst:.2g}): refit=True runs it again")
         return kept
     run = fitting.fit(model, train, validation, recipe, **options)
-    record = _record(name, key, run, {"train": train, "validation": validation, "scored": scored})
-    kept = StoredFit(model, _scores(model, scored), run.history, record, stored=False)
+    kept = recorded_fit(
+        model,
+        train,
+        validation,
+        scored,
+        name=name,
+        key=key,
+        settings=recipe.to_dict(),
+        history=run.history,
+        best_epoch=run.best_epoch,
+        device=run.device,
+        seconds=run.seconds,
+    )
     if keep:
         _write(path, kept)
     return kept
@@ -200,17 +211,17 @@ def fit_key(
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_fit(key: str) -> StoredFit:
-    """Return a stored fit by its key.
+def load_fit(key: str | Path) -> StoredFit:
+    """Return a stored fit by its key, or by the folder (a `Path`) that `save_fit` wrote it to.
 
     Raises
     ------
     FileNotFoundError : there is none
     ValueError : it is damaged
     """
-    path = folder() / "fits" / key
+    path = key if isinstance(key, Path) else folder() / "fits" / key
     if not (path / "fit.json").is_file():
-        raise FileNotFoundError(f"no stored fit {key!r} in {path.parent}")
+        raise FileNotFoundError(f"no stored fit {path.name!r} in {path.parent}")
     try:
         told = json.loads((path / "fit.json").read_text("utf8"))
         scores = np.array([np.nan if s is None else s for s in told["scores"]])
@@ -220,16 +231,21 @@ def load_fit(key: str) -> StoredFit:
     return StoredFit(model, scores, told["history"], told["record"], stored=True)
 
 
-def fits() -> list[dict[str, Any]]:
-    """Return the records of all stored fits, with the mean score and the size on disk, newest last."""
+def fits(where: Path | None = None) -> list[dict[str, Any]]:
+    """Return the records of all stored fits, with the mean score and the size on disk, newest last.
+
+    Parameters
+    ----------
+    where : a folder with a folder a fit; None: that of `fit`
+    """
     rows = []
-    for path in (folder() / "fits").glob("*/fit.json"):
+    for path in (where or folder() / "fits").glob("*/fit.json"):
         told = json.loads(path.read_text("utf8"))
         known = [s for s in told["scores"] if s is not None]
-        size = sum(file.stat().st_size for file in path.parent.iterdir())
+        size = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
         mean = float(np.mean(known)) if known else float("nan")
-        rows.append(told["record"] | {"score": mean, "megabytes": size / 1e6})
-    return sorted(rows, key=lambda row: (row["date"], row["key"]))
+        rows.append(told["record"] | {"score": mean, "megabytes": size / 1e6, "folder": str(path.parent)})
+    return sorted(rows, key=lambda row: (row["date"], row["folder"]))
 
 
 def compare(a: str | StoredFit, b: str | StoredFit) -> metrics.Comparison:
@@ -258,43 +274,83 @@ def prune(keep: Callable[[dict[str, Any]], bool]) -> list[str]:
     return dropped
 
 
-def _scores(model: models.Model, dataset: NeuralDataset) -> np.ndarray:
-    clips = fitting.Clips(model, dataset, next(model.parameters()).device, "mse", next(model.parameters()).dtype)
-    return clips.evaluate(model, "normalized_corrcoef")[1]
+def recorded_fit(
+    model: models.Model,
+    train: NeuralDataset,
+    validation: NeuralDataset | None = None,
+    test: NeuralDataset | None = None,
+    *,
+    settings: Mapping[str, Any],
+    name: str = "",
+    key: str | None = None,
+    history: Sequence[dict[str, float]] = (),
+    best_epoch: int = 0,
+    device: str = "cpu",
+    seconds: float = 0.0,
+) -> StoredFit:
+    """Return a model that was fitted, by gradient descent or otherwise, with its scores and its record.
 
-
-def _record(name: str, key: str, run: fitting.Run, datasets: dict[str, NeuralDataset | None]) -> dict[str, Any]:
+    Parameters
+    ----------
+    model : the fitted model
+    train, validation, test : the clips that it was fitted to, that chose its weights, and that score it
+    settings : how it was fitted, JSON values: a recipe's `to_dict`, or an estimator's parameters
+    name : what to call it in lists; "": its class
+    key : None: made of the configuration, the settings and the data
+    history, best_epoch, device, seconds : of the fit
+    """
     from strflab.report import commit, versions
 
+    scored = test or validation or train
+    datasets = {"train": train, "validation": validation, "scored": scored}
     used = {
         role: {"name": ds.name, "neurons": ds.n_neurons, "clips": ds.n_clips, "fingerprint": ds.fingerprint()}
         for role, ds in datasets.items()
         if ds is not None
     }
-    return {
-        "name": name or type(run.model).__name__,
+    if key is None:
+        decides = [model.config, dict(settings), used, VERSION]
+        key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    record = {
+        "name": name or type(model).__name__,
         "key": key,
         "version": VERSION,
-        "parameters": sum(p.numel() for p in run.model.parameters()),
-        "recipe": run.recipe.to_dict(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "recipe": dict(settings),
         "data": used,
-        "best_epoch": run.best_epoch,
-        "epochs": len(run.history),
-        "device": run.device,
-        "seconds": round(run.seconds, 2),
+        "best_epoch": best_epoch,
+        "epochs": len(history),
+        "device": device,
+        "seconds": round(seconds, 2),
         "versions": versions(),
         "commit": commit(),
         "date": date.today().isoformat(),
     }
+    return StoredFit(model, _scores(model, scored, settings.get("loss")), list(history), record, stored=False)
+
+
+def save_fit(kept: StoredFit, path: str | Path) -> None:
+    """Write config.json, model.safetensors and fit.json (record, scores, history) to a folder; `load_fit` reads them.
+
+    `strflab.models.from_pretrained` reads the model alone.
+    """
+    path = Path(path)
+    kept.model.save_pretrained(path)
+    scores = [None if np.isnan(s) else float(s) for s in kept.scores]
+    text = json.dumps({"record": kept.record, "scores": scores, "history": kept.history}, indent=1)
+    (path / "fit.json").write_text(text + "\n", "utf8")
+
+
+def _scores(model: models.Model, dataset: NeuralDataset, loss: str | None) -> np.ndarray:
+    like = next(model.parameters())
+    output = "poisson_log" if loss == "poisson_log" else "mse"  # the loss says whether the output is a rate or its log
+    return fitting.Clips(model, dataset, like.device, output, like.dtype).evaluate(model, "normalized_corrcoef")[1]
 
 
 def _write(path: Path, kept: StoredFit) -> None:
     """Write a fit to `path`, whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    kept.model.save_pretrained(partial)
-    scores = [None if np.isnan(s) else float(s) for s in kept.scores]
-    text = json.dumps({"record": kept.record, "scores": scores, "history": kept.history}, indent=1)
-    (partial / "fit.json").write_text(text + "\n", "utf8")
+    save_fit(kept, partial)
     shutil.rmtree(path, ignore_errors=True)
     os.replace(partial, path)

@@ -14,6 +14,10 @@ from strflab.book.runs import EXECUTED, chapters
 SOURCE = Path("build", "src")
 HTML = Path("build", "html")
 TABLE = Path("book", "runs.md.txt")  # included by book/how.md
+# name:[width,height,[aliases],"code point",path or paths], as Font Awesome's script lists them
+ICON = re.compile(
+    r'"?(?P<name>[\w-]+)"?:\[\d+,\d+,\[(?P<aliases>[^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
+)
 
 
 def stage(root: Path, committed: bool = False) -> None:
@@ -92,6 +96,7 @@ def build(root: Path) -> int:
         shutil.rmtree(html, ignore_errors=True)
         shutil.copytree(out / "_build" / "html", html)
         _prune_mathjax(html / "_static" / "mathjax")
+        _prune_icons(html)
         _drop_preloads(html)
         print(f"the book is in {html / 'index.html'}")
     return status
@@ -102,6 +107,21 @@ def _prune_mathjax(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.name != "tex-chtml.js" and "woff-v2" not in path.parts:
             path.unlink()
+
+
+def _prune_icons(html: Path) -> None:
+    """Keep the icons that the pages use, a few of two thousand: every page reads the file that holds them."""
+    scripts = [path for path in html.rglob("*.js") if "fontawesome" not in path.parts]
+    used: set[str] = set()
+    for path in [*html.rglob("*.html"), *scripts]:
+        used.update(re.findall(r"\bfa-([a-z0-9-]+)", path.read_text("utf8")))
+
+    def kept(icon: re.Match[str]) -> str:
+        names = {icon["name"], *re.findall(r"[\w-]+", icon["aliases"])}
+        return icon[0] if names & used else ""
+
+    for path in html.glob("_static/vendor/fontawesome/*/js/all.min.js"):
+        path.write_text(ICON.sub(kept, path.read_text("utf8")), "utf8")
 
 
 def _drop_preloads(html: Path) -> None:

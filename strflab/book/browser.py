@@ -1,7 +1,7 @@
 """Open every page of the built site in a browser, from disk, as a reader does, and say what that reader would miss.
 
 The functions that look at a page are in page.js; this file drives them, and sees what a page cannot see of itself:
-its requests, its errors, its weight, the names that a screen reader reads out, and whether the search finds anything.
+its requests, its errors, its weight, and whether the search finds anything.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from strflab.book import chromium
@@ -17,16 +17,16 @@ from strflab.book.check import REDIRECT
 from strflab.book.site import HTML
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Request
+    from playwright.sync_api import Browser, Page, Request
 
 WIDTHS = {390: 844, 1440: 900}  # a phone's and a desk's, px, with their heights
 PAPER = {"width": 718, "height": 1047}  # A4 less margins of 1 cm, px
 WEIGHT = 1_000_000  # bytes of a page and what it alone loads: all but _static, which a browser keeps
 WORD = "DNet"  # what the search is asked for
-NAMED = {"link", "button", "textbox", "searchbox", "combobox", "checkbox", "radio", "tab", "menuitem", "switch", "slider"}
+SEARCH_MS = 30_000  # after which it has found nothing
 LISTINGS = "_modules"  # pages of source code: many, alike, and seen at one width
 READING = ("images", "colours", "maths", "overflow")
-LOOKS = ("headings", "keyboard")
+LOOKS = ("headings", "names", "keyboard")
 
 
 @dataclass
@@ -100,12 +100,8 @@ class _Window:
 
     def __init__(self, browser: Browser, html: Path, width: int, height: int, seen: Visits) -> None:
         self.html, self.width, self.seen = html, width, seen
-        self.context: BrowserContext = browser.new_context(viewport={"width": width, "height": height})
-        self.context.set_default_timeout(60_000)
-        self.context.add_init_script(path=Path(__file__).with_name("page.js"))
-        self.context.route(lambda url: urlsplit(url).scheme not in ("file", "data", "blob"), self._refuse)
+        self.context = chromium.offline(browser, self._foreign, viewport={"width": width, "height": height})
         self.page: Page = self.context.new_page()
-        self.devtools: CDPSession = self.context.new_cdp_session(self.page)
         self.name = ""
         self.loaded: set[str] = set()
         self.page.on("request", self._note)
@@ -142,7 +138,6 @@ class _Window:
     def look(self) -> None:
         """Look at headings, names and contrast, in the light and in the dark theme."""
         self._ask(*LOOKS)
-        self._names()
         self.page.add_style_tag(content="*, ::before, ::after { transition: none !important; }")
         for theme in ("light", "dark"):
             self.page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
@@ -162,6 +157,8 @@ class _Window:
 
     def search(self, names: list[str]) -> None:
         """Ask the search box of the first page for a word; a page with that word must come out."""
+        from playwright.sync_api import TimeoutError
+
         first = next(name for name in ["book/intro.html", *names] if name in names)
         self.name = first
         self.page.goto((self.html / first).as_uri())
@@ -174,8 +171,8 @@ class _Window:
         self.name = "search.html"
         found = self.page.locator("#search-results li a")
         try:
-            found.first.wait_for()
-        except Exception:
+            found.first.wait_for(timeout=SEARCH_MS)
+        except TimeoutError:
             self._add(f"the search finds no {WORD}")
             return
         targets = [Path(unquote(urlsplit(link.get_attribute("href") or "").path)) for link in found.all()]
@@ -187,16 +184,6 @@ class _Window:
             for problem in self.page.evaluate(f"strflabPage.{question}()"):
                 self._add(problem)
 
-    def _names(self) -> None:
-        """Note each link, button or field for which a screen reader has no name."""
-        for node in self.devtools.send("Accessibility.getFullAXTree")["nodes"]:
-            name = node.get("name", {}).get("value", "").strip()
-            if not node["ignored"] and node["role"]["value"] in NAMED and not name:
-                found = self.devtools.send("DOM.describeNode", {"backendNodeId": node["backendDOMNodeId"]})["node"]
-                pairs = iter(found.get("attributes", []))
-                words = " ".join(f'{key}="{value}"' for key, value in zip(pairs, pairs))
-                self._add(f"without a name: <{found['nodeName'].lower()} {words}>")
-
     def _weigh(self) -> None:
         files = {Path(unquote(urlsplit(url).path)) for url in self.loaded if url.startswith("file:")}
         own = sum(f.stat().st_size for f in files if f.is_file() and "_static" not in f.relative_to(self.html).parts)
@@ -207,10 +194,6 @@ class _Window:
 
     def _note(self, request: Request) -> None:
         self.loaded.add(request.url)
-
-    def _refuse(self, route: Any) -> None:
-        self._foreign(route.request.url)
-        route.abort()
 
     def _foreign(self, url: str) -> None:
         self.seen.foreign += 1

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LOCAL = ("file", "data", "blob")
+PATIENCE_MS = 120_000  # on a machine that does much else
 # As root, in a container, without a screen; and with none of the browser's own calls home.
 ARGUMENTS = [
     "--no-sandbox",
@@ -69,3 +73,27 @@ def launch() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def offline(browser: Browser, refused: Callable[[str], Any] = str, **options: Any) -> BrowserContext:
+    """Open a context that reads files alone and in whose pages page.js is at hand as `strflabPage`.
+
+    Parameters
+    ----------
+    browser : Browser
+        What `launch` gives.
+    refused : callable
+        Told the address of each request that would have gone to another host.
+    **options
+        Those of Playwright's `new_context`.
+    """
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(path=Path(__file__).with_name("page.js"))
+
+    def refuse(route: Any) -> None:
+        refused(route.request.url)
+        route.abort()
+
+    context.route(lambda url: urlsplit(url).scheme not in LOCAL, refuse)
+    return context

@@ -80,6 +80,16 @@ window.strflabPage = (() => {
     return found;
   };
 
+  // What a screen reader calls a link, a button or a field, in the order in which it looks.
+  const called = (e) => {
+    const labels = (e.getAttribute("aria-labelledby") || "").split(/\s+/).filter(Boolean).map((id) => document.getElementById(id));
+    const inside = all("img[alt], svg[aria-label], [aria-label]", e).map((i) => i.alt || i.getAttribute("aria-label"));
+    const words = [...labels, ...(e.labels || []), e].map((other) => other?.textContent);
+    return [e.getAttribute("aria-label"), ...words, ...inside, e.title, e.placeholder, e.type === "submit" && e.value].some((name) => name && name.trim());
+  };
+  const names = () =>
+    all(OPERABLE).filter((e) => e.type !== "hidden" && isSeen(e) && !called(e)).map((e) => `without a name: ${e.outerHTML.slice(0, 120)}`);
+
   const keyboard = () =>
     all(OPERABLE).filter((e) => isSeen(e) && !e.disabled && e.tabIndex < 0).map((e) => `out of the keyboard's reach: ${describe(e)}`);
 
@@ -140,7 +150,8 @@ window.strflabPage = (() => {
     const width = document.documentElement.clientWidth;
     const navigation = all("nav, header, [role=navigation], [role=search], dialog, .bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-area");
     const boxes = all("main *").filter((e) => !e.closest("mjx-container, svg") && isSeen(e));
-    const isCut = (e) => getComputedStyle(e).display !== "inline" && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible";
+    // inline maths holds words for a screen reader that are wider than it, and are not drawn
+    const isCut = (e) => !e.matches("span.math") && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible";
     return [
       ...navigation.filter(isSeen).map((e) => `printed although it is navigation: ${describe(e)}`),
       ...all("main button").filter(isSeen).map((e) => `printed although it is a button: ${describe(e)}`),
@@ -154,5 +165,5 @@ window.strflabPage = (() => {
     return [entry.domContentLoadedEventEnd, entry.loadEventEnd];
   };
 
-  return { settle, images, colours, maths, overflow, headings, keyboard, contrast, printed, times };
+  return { settle, images, colours, maths, overflow, headings, names, keyboard, contrast, printed, times };
 })();

@@ -13,6 +13,7 @@ from strflab.book.runs import EXECUTED, chapters
 
 SOURCE = Path("build", "src")
 HTML = Path("build", "html")
+FIGURES = Path("build", "figures")
 TABLE = Path("book", "runs.md.txt")  # included by book/how.md
 # name:[width,height,[aliases],"code point",path or paths], as Font Awesome's script lists them
 ICON = re.compile(
@@ -86,20 +87,26 @@ def runs_table(records: dict[str, dict]) -> str:
 
 def build(root: Path) -> int:
     """Build build/html from build/src, every warning an error; return Sphinx's exit status."""
-    out = root / "build" / "jb"
-    shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]
-    command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--all", "-q"]
-    status = subprocess.call(command, stdout=subprocess.DEVNULL)  # warnings come on stderr
+    status, built = render(root, "html")
     if status == 0:
         html = root / HTML
         shutil.rmtree(html, ignore_errors=True)
-        shutil.copytree(out / "_build" / "html", html)
+        shutil.copytree(built, html)
         _prune_mathjax(html / "_static" / "mathjax")
         _prune_icons(html)
+        _shrink_figures(html, root / FIGURES)
         _drop_preloads(html)
         print(f"the book is in {html / 'index.html'}")
     return status
+
+
+def render(root: Path, builder: str) -> tuple[int, Path]:
+    """Render build/src with one of Jupyter Book's builders; return Sphinx's exit status and the folder."""
+    out = root / "build" / "jb" / builder
+    shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]
+    command += ["--path-output", str(out), "--builder", builder, "-W", "-n", "--keep-going", "--all", "-q"]
+    return subprocess.call(command, stdout=subprocess.DEVNULL), out / "_build" / builder  # warnings come on stderr
 
 
 def _prune_mathjax(folder: Path) -> None:
@@ -122,6 +129,30 @@ def _prune_icons(html: Path) -> None:
 
     for path in html.glob("_static/vendor/fontawesome/*/js/all.min.js"):
         path.write_text(ICON.sub(kept, path.read_text("utf8")), "utf8")
+
+
+def _shrink_figures(html: Path, cache: Path) -> None:
+    """Replace the notebooks' PNG images by WebP of the same pixels, half as large; `cache` keeps those of before."""
+    from PIL import Image
+
+    cache.mkdir(parents=True, exist_ok=True)
+    smaller = {}
+    for path in sorted((html / "_images").glob("*.png")):
+        if not re.fullmatch("[0-9a-f]{64}", path.stem):  # named by its content, so the cache cannot be out of date
+            continue
+        kept = cache / f"{path.stem}.webp"
+        if not kept.exists():
+            image = Image.open(path)
+            if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+                image = image.convert("RGB")
+            image.save(kept, lossless=True, exact=True, quality=50, method=2)
+        if kept.stat().st_size < path.stat().st_size:
+            path.unlink()
+            shutil.copy(kept, path.parent)
+            smaller[path.name] = kept.name
+    for path in html.rglob("*.html"):
+        text = path.read_text("utf8")
+        path.write_text(re.sub(r"[0-9a-f]{64}\.png", lambda m: smaller.get(m[0], m[0]), text), "utf8")
 
 
 def _drop_preloads(html: Path) -> None:

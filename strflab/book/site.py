@@ -13,7 +13,12 @@ from strflab.book.runs import EXECUTED, chapters
 SOURCE = Path("build", "src")
 HTML = Path("build", "html")
 FIGURES = Path("book", "figures")  # what the chapters drew, for book/intro.md
+SHRUNK = Path("build", "figures")
 TABLE = Path("book", "runs.md.txt")  # included by book/how.md
+# name:[width,height,[aliases],"code point",path or paths], as Font Awesome's script lists them
+ICON = re.compile(
+    r'"?(?P<name>[\w-]+)"?:\[\d+,\d+,\[(?P<aliases>[^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
+)
 
 
 def stage(root: Path, committed: bool = False) -> None:
@@ -100,6 +105,8 @@ def build(root: Path) -> int:
         shutil.rmtree(html, ignore_errors=True)
         shutil.copytree(built, html)
         _prune_mathjax(html / "_static" / "mathjax")
+        _prune_icons(html)
+        _shrink_figures(html, root / SHRUNK)
         _drop_preloads(html)
         print(f"the book is in {html / 'index.html'}")
     return status
@@ -137,6 +144,45 @@ def _prune_mathjax(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.name != "tex-chtml.js" and "woff-v2" not in path.parts:
             path.unlink()
+
+
+def _prune_icons(html: Path) -> None:
+    """Keep the icons that the pages use, a few of two thousand: every page reads the file that holds them."""
+    scripts = [path for path in html.rglob("*.js") if "fontawesome" not in path.parts]
+    used: set[str] = set()
+    for path in [*html.rglob("*.html"), *scripts]:
+        used.update(re.findall(r"\bfa-([a-z0-9-]+)", path.read_text("utf8")))
+
+    def kept(icon: re.Match[str]) -> str:
+        names = {icon["name"], *re.findall(r"[\w-]+", icon["aliases"])}
+        return icon[0] if names & used else ""
+
+    for path in html.glob("_static/vendor/fontawesome/*/js/all.min.js"):
+        path.write_text(ICON.sub(kept, path.read_text("utf8")), "utf8")
+
+
+def _shrink_figures(html: Path, cache: Path) -> None:
+    """Replace the notebooks' PNG images by WebP of the same pixels, half as large; `cache` keeps those of before."""
+    from PIL import Image
+
+    cache.mkdir(parents=True, exist_ok=True)
+    smaller = {}
+    for path in sorted((html / "_images").glob("*.png")):
+        if not re.fullmatch("[0-9a-f]{64}", path.stem):  # named by its content, so the cache cannot be out of date
+            continue
+        kept = cache / f"{path.stem}.webp"
+        if not kept.exists():
+            image = Image.open(path)
+            if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+                image = image.convert("RGB")
+            image.save(kept, lossless=True, exact=True, quality=50, method=2)
+        if kept.stat().st_size < path.stat().st_size:
+            path.unlink()
+            shutil.copy(kept, path.parent)
+            smaller[path.name] = kept.name
+    for path in html.rglob("*.html"):
+        text = path.read_text("utf8")
+        path.write_text(re.sub(r"[0-9a-f]{64}\.png", lambda m: smaller.get(m[0], m[0]), text), "utf8")
 
 
 def _drop_preloads(html: Path) -> None:

@@ -17,7 +17,7 @@ from strflab.book.check import REDIRECT
 from strflab.book.site import HTML
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 WIDTHS = {390: 844, 1440: 900}  # a phone's and a desk's, px, with their heights
 PAPER = {"width": 718, "height": 1047}  # A4 less margins of 1 cm, px
@@ -105,9 +105,13 @@ class _Window:
         self.name = ""
         self.loaded: set[str] = set()
         self.page.on("request", self._note)
-        self.page.on("console", lambda message: message.type == "error" and self._add(f"console: {message.text}"))
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self._add(f"script: {error}"))
         self.page.on("websocket", lambda socket: self._foreign(socket.url))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._add(f"console: {message.text}")
 
     def open_all(self, names: list[str]) -> None:
         """Open the pages, search, and close the window."""

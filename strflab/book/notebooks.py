@@ -102,11 +102,21 @@ def compress(nb: Notebook) -> None:
 def _compressed(png: bytes) -> bytes:
     from PIL import Image
 
+    written = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        opaque = image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
-        written = io.BytesIO()
-        (image.convert("RGB") if opaque else image).save(written, "PNG", optimize=True)
+        without_opacity(image).save(written, "PNG", optimize=True)
     return min(written.getvalue(), png, key=len)
+
+
+def without_opacity(image: Any) -> Any:
+    """A Pillow image less its opacity, if that is full everywhere.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    """
+    opaque = image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
+    return image.convert("RGB") if opaque else image
 
 
 def provenance(nb: Notebook) -> dict[str, Any]:

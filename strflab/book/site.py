@@ -172,10 +172,8 @@ def _shrink_figures(html: Path, cache: Path) -> None:
             continue
         kept = cache / f"{path.stem}.webp"
         if not kept.exists():
-            image = Image.open(path)
-            if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
-                image = image.convert("RGB")
-            image.save(kept, lossless=True, exact=True, quality=50, method=2)
+            with Image.open(path) as image:
+                notebooks.without_opacity(image).save(kept, lossless=True, exact=True, quality=50, method=2)
         if kept.stat().st_size < path.stat().st_size:
             path.unlink()
             shutil.copy(kept, path.parent)

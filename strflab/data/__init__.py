@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from strflab.data import fetch, nat4, ns1, parsed, simulate, zebra_finch
-from strflab.data.arrays import read_arrays, write_arrays
+from strflab.data.arrays import read_arrays
 from strflab.data.dataset import Batch, NeuralDataset
 from strflab.data.example import write_example
 from strflab.data.fetch import RecordingUnavailable
@@ -46,12 +46,10 @@ __all__ = [
     "load_or_simulate",
     "log_band_spectrogram",
     "read",
-    "read_arrays",
     "read_spike_times",
     "read_wav",
     "verify",
     "where",
-    "write_arrays",
     "write_example",
 ]
 
@@ -212,16 +210,24 @@ def load(name: str, **options: Any) -> NeuralDataset:
 
 
 def read(path: str | Path) -> NeuralDataset:
-    """Return the data set that `NeuralDataset.save` wrote to a file.
+    """Return the data set that `NeuralDataset.save` wrote to a file, or that numpy.savez did.
+
+    Parameters
+    ----------
+    path : of a file in the safetensors format, or a .npz file with the arrays ``dt_ms`` (), ms; ``frequencies`` (F,),
+        Hz; ``stimuli_k`` (F, T_k) and ``responses_k`` (N, R_k, T_k) or (N, T_k), k = 0, 1, ..., one pair a sound, or
+        ``stimuli`` (K, F, T) and ``responses`` (K, N, R, T) or (K, N, T) for sounds of one length; optional
+        ``neurons`` (N,) and ``clips`` (K,) with names
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or another kind of file.
+        If it is damaged, or another kind of file; of a .npz file the key that is wrong is named.
     """
-    return parsed.load(Path(path))
+    path = Path(path)
+    return read_arrays(path) if path.suffix == ".npz" else parsed.load(path)
 
 
 def load_or_simulate(name: str, **options: Any) -> NeuralDataset:

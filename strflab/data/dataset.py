@@ -212,16 +212,25 @@ class NeuralDataset:
         """Write the set to one file, from which `strflab.data.read` makes it again; an older file is replaced.
 
         The file is in the safetensors format, with everything but what can be computed again. Use it to keep a
-        recording that took long to read.
+        recording that took long to read. With the suffix .npz it holds plain arrays, for other programs, and of the
+        tables the ids alone.
+
+        Parameters
+        ----------
+        path : of the file
 
         Raises
         ------
         ValueError
             If a table holds anything but numbers and text, or the set is simulated: its truth is not a table.
         """
-        from strflab.data import parsed
+        from strflab.data import arrays, parsed
 
-        parsed.save(self, Path(path))
+        path = Path(path)
+        if path.suffix == ".npz":
+            arrays.write_arrays(path, self)
+        else:
+            parsed.save(self, path)
 
     def batch(self) -> Batch:
         """Return all clips padded to the longest: stimuli (B, 1, F, T), responses (B, N, R, T), lengths (B,)."""

@@ -96,6 +96,11 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             table.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
 
 
+def _gradients(model: models.Model, n_lags: int) -> torch.Tensor:
+    """Gradients (N, C, F, n_lags) around the mean sound, heard for so long that a recurrent model's start is over."""
+    return model.STRF_gradmap(torch.zeros(model.in_channels, model.n_frequency_bands, 5 * n_lags), n_lags)
+
+
 def _draw(path: Path, model: models.Model, ds: NeuralDataset, scores: np.ndarray, score: str) -> None:
     """Draw the receptive fields of the neurons that are predicted best: filters, or gradients around the mean sound."""
     import matplotlib as mpl
@@ -105,7 +110,7 @@ def _draw(path: Path, model: models.Model, ds: NeuralDataset, scores: np.ndarray
 
     model = model.cpu()
     linear = isinstance(model, models.Linear)
-    fields = model.STRF_weight() if linear else model.STRF_gradmap(n_lags=lags_from_ms(SHOWN_MS, ds.dt_ms))
+    fields = model.STRF_weight() if linear else _gradients(model, lags_from_ms(SHOWN_MS, ds.dt_ms))
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
     shown, titles = [], []
     for n in order[:SHOWN].tolist():

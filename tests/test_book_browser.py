@@ -29,7 +29,7 @@ FAULTS = {
     "icon": ('<svg data-icon="owl" aria-hidden="true"><g class="missing"></g></svg>', "icon not drawn: owl"),
     "filter": (
         '<div style="filter: grayscale(1)"><img src="filter.png" alt="x"></div>',
-        "colours of an image altered: a.png",
+        "colours of an image altered: filter.png",
     ),
     "fade": ('<img src="fade.png" alt="x" style="opacity: 0.9">', "colours of an image altered: fade.png"),
     "dark": (

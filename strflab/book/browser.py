@@ -142,6 +142,8 @@ class _Window:
     def look(self) -> None:
         """Look at headings, names and contrast, in the light and in the dark theme."""
         self._ask(*LOOKS)
+        if self.width != max(WIDTHS):  # colours are the same at every width, and the desk shows more
+            return
         self.page.add_style_tag(content="*, ::before, ::after { transition: none !important; }")
         for theme in ("light", "dark"):
             self.page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
@@ -190,8 +192,9 @@ class _Window:
 
     def _weigh(self) -> None:
         files = {Path(unquote(urlsplit(url).path)) for url in self.loaded if url.startswith("file:")}
-        own = sum(f.stat().st_size for f in files if f.is_file() and "_static" not in f.relative_to(self.html).parts)
-        whole = sum(f.stat().st_size for f in files if f.is_file())
+        sizes = {path: path.stat().st_size for path in files if path.is_file()}
+        own = sum(size for path, size in sizes.items() if "_static" not in path.parts)
+        whole = sum(sizes.values())
         self.seen.weights[self.name] = (own, whole)
         if own > WEIGHT:
             self._add(f"weighs {own:,} bytes; at most {WEIGHT:,}")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-LOCAL = ("file", "data", "blob")
+ELSEWHERE = re.compile(r"^(?!file:|data:|blob:)")
 PATIENCE_MS = 120_000  # on a machine that does much else
 # As root, in a container, without a screen; and with none of the browser's own calls home.
 ARGUMENTS = [
@@ -95,5 +95,5 @@ def offline(browser: Browser, refused: Callable[[str], Any] = str, **options: An
         refused(route.request.url)
         route.abort()
 
-    context.route(lambda url: urlsplit(url).scheme not in LOCAL, refuse)
+    context.route(ELSEWHERE, refuse)
     return context

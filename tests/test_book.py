@@ -230,6 +230,16 @@ def test_stage_takes_the_last_run_or_the_committed_outputs(tree):
     assert (tree / site.SOURCE / "book" / "intro.md").is_file()
 
 
+def test_stage_hands_the_pages_what_the_chapters_drew(tree):
+    nb = figure()
+    cell = nb["cells"][0]
+    cell["outputs"][0] = {**cell["outputs"][0], "data": {"image/png": base64.b64encode(b"png").decode()}}
+    notebooks.write(tree / "notebooks" / "one.ipynb", nb)
+    site.stage(tree, committed=True)
+    name = cell["metadata"]["mystnb"]["figure"]["name"]
+    assert (tree / site.SOURCE / site.FIGURES / f"{name}.png").read_bytes() == b"png"
+
+
 def test_stage_needs_a_run(tree):
     with pytest.raises(ValueError, match="one has not been run"):
         site.stage(tree)

@@ -24,10 +24,11 @@ import pytest
 
 import strflab
 
-PAGE = Path(__file__).parents[1] / "book" / "api.md"
-SHOWN = re.findall(r"^\.\. automodule:: (\S+)$", PAGE.read_text("utf8"), re.MULTILINE)
+PAGES = sorted((Path(__file__).parents[1] / "book").glob("api*.md"))
+REFERENCE = "\n".join(page.read_text("utf8") for page in PAGES)
+SHOWN = re.findall(r"^\.\. automodule:: (\S+)$", REFERENCE, re.MULTILINE)
 FIELD = re.compile(r"^\s*(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : .*)?$", re.MULTILINE)
-REFERENCE = re.compile(r"\b[Tt]h(?:ose|at) of (`.*?)(?:\.\s|\.$|;|$)")  # the rest of the sentence
+LENT = re.compile(r"\b[Tt]h(?:ose|at) of (`.*?)(?:\.\s|\.$|;|$)")  # the rest of the sentence
 
 
 def modules() -> list[ModuleType]:
@@ -76,7 +77,7 @@ def text_of(value: Any, owner: type | None = None, depth: int = 0) -> str:
         parts = [value.__doc__]
     text = "\n".join(filter(None, parts))
     if depth < 3:
-        for sentence in REFERENCE.findall(re.sub(r"\s+", " ", text)):
+        for sentence in LENT.findall(re.sub(r"\s+", " ", text)):
             for name in re.findall(r"`([\w.]+)`", sentence):
                 other = resolved(name, value, owner)
                 text += "\n" + (text_of(other, depth=depth + 1) if other is not None else "")
@@ -172,7 +173,7 @@ def test_every_public_name_is_in_the_reference(tmp_path):
     sphinx = pytest.importorskip("sphinx.application")
     source = tmp_path / "src"
     source.mkdir()
-    (source / "index.md").write_text(PAGE.read_text("utf8"), "utf8")
+    (source / "index.md").write_text(REFERENCE, "utf8")
     settings = {
         "extensions": ["myst_parser", "sphinx.ext.autodoc", "strflab.book.docstrings", "sphinx.ext.napoleon"],
         "autodoc_typehints": "none",

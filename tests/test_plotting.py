@@ -143,3 +143,16 @@ def test_trials_share_one_time_axis_and_the_rate_is_a_mean_over_those_recorded()
     filled = bottom.collections[0].get_paths()[0].vertices
     assert filled[:, 1].max() == 200.0  # one spike in one trial of 5 ms
     assert [ax.get_xlabel() for ax in figure.axes] == ["", "", "time (s)"]
+
+
+def test_score_rows_draw_the_units_the_mean_and_its_interval():
+    _, ax = plt.subplots()
+    scores = [np.array([0.2, 0.4, np.nan]), np.array([0.6, 0.7, 0.8])]
+    plotting.score_rows(ax, scores, ["LN", "GRU"], ["0.5", "red"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["LN", "GRU"]
+    assert [text.get_text() for text in ax.texts] == ["0.30", "0.70"]
+    dots, interval, mean = ax.lines[3:]
+    assert dots.get_xdata().tolist() == [0.6, 0.7, 0.8]
+    assert interval.get_xdata()[0] < mean.get_xdata()[0] < interval.get_xdata()[1]
+    with pytest.raises(ValueError, match="colors"):
+        plotting.score_rows(ax, scores, ["LN", "GRU"], ["red"])

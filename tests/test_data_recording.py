@@ -332,13 +332,13 @@ def test_nwb_without_pynwb_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_the_example_reads_back_and_its_fields_are_found(tmp_path):
-    fields = data.write_example(tmp_path, seconds=1.0, n_clips=10, n_neurons=2)
+    fields = data.write_example(tmp_path, seconds=2.0, n_clips=10, n_neurons=2)
     sounds = sorted((tmp_path / "sounds").glob("*.wav"))
     times = [
         [data.read_spike_times(tmp_path / "spikes" / f"unit{n}_{s.stem}.txt") for n in (1, 2)] for s in sounds
     ]  # fmt: skip
     ds = data.from_spike_times(sounds, times)
-    assert (ds.n_clips, ds.n_neurons, ds.n_frames) == (10, 2, [200] * 10)
+    assert (ds.n_clips, ds.n_neurons, ds.n_frames) == (10, 2, [400] * 10)
     assert [c[:, 0].tolist() for c in ds.repeat_counts] == [[10, 6]] * 10
     assert all(clip["spikes_left_out"] > 0 for clip in ds.clips)  # around the sounds
     found = RidgeSTRF(n_lags=20, cv=5, smoothness=(1, 1)).fit(ds).strf_

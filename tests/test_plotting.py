@@ -123,13 +123,16 @@ def test_raster_has_a_tick_a_spike_and_marks_what_was_not_recorded():
     counts = np.zeros((3, 40))
     counts[0, 4] = counts[0, 39] = 1
     counts[1, 10:] = np.nan
+    counts[2, [3, 4, 8]] = np.nan
     _, ax = plt.subplots()
     plotting.raster(ax, counts, dt_ms=5.0)
     ticks = [segment for lines in ax.collections[:1] for segment in lines.get_segments()]
     assert [t[0][0] for t in ticks] == pytest.approx([0.0225, 0.1975])  # s, middles of the bins
     assert [t[:, 1].mean() for t in ticks] == pytest.approx([1, 1])
     grey = [path.get_extents() for c in ax.collections for path in c.get_paths() if np.ptp(path.vertices[:, 0]) > 0]
-    assert [(g.x0, g.x1) for g in grey] == [(0.05, 0.2)]
+    assert [(g.x0, g.x1) for g in grey] == [
+        pytest.approx(span) for span in ((0.05, 0.2), (0.015, 0.025), (0.04, 0.045))
+    ]
     assert ax.get_xlim() == (0, 0.2)
 
 

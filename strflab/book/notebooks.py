@@ -93,6 +93,10 @@ def compress(nb: Notebook) -> None:
     """Write the images of a notebook, in place, in fewer bytes and with the same pixels.
 
     A figure comes with the opacity of each pixel, which is full everywhere, and compressed for speed.
+
+    Parameters
+    ----------
+    nb : an executed notebook
     """
     for out in outputs(nb):
         if kept := out.get("data", {}).get("image/png"):

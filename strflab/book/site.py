@@ -116,6 +116,11 @@ def render(root: Path, builder: str) -> tuple[int, Path]:
     """Render build/src with one of Sphinx's builders; return the exit status, 0 without a warning, and the folder.
 
     As `jupyter-book build -W -n --keep-going --all` does, but on every core, which its command line cannot.
+
+    Parameters
+    ----------
+    root : the tree
+    builder : "html", "singlehtml", "linkcheck", ...
     """
     from jupyter_book.sphinx import build_sphinx
 

@@ -148,6 +148,10 @@ def is_here(name: str) -> bool:
 def where(name: str) -> Path | None:
     """Return the folder that holds a recording, as published or as parsed; None if it is not here or needs no files.
 
+    Parameters
+    ----------
+    name : a name that `available` lists
+
     >>> where("simulated") is None
     True
     """
@@ -164,6 +168,10 @@ def verify(name: str) -> int:
     """Check the files of a recording against their published SHA-256; return how many there are.
 
     It is 0 where nothing can be checked: `simulated` has no files, the sums of `nat4` are not known.
+
+    Parameters
+    ----------
+    name : a name that `available` lists
 
     Raises
     ------

@@ -153,7 +153,14 @@ class Clips:
         return loss, self.scores(rate, monitor)
 
     def scores(self, rate: Tensor, monitor: str, neurons: Tensor | None = None) -> np.ndarray:
-        """ "corrcoef" or "normalized_corrcoef" of predicted rates (B, N, 1, T), or (B, K, 1, T) of K `neurons`."""
+        """Score predicted rates, (N,) or (K,).
+
+        Parameters
+        ----------
+        rate : (B, N, 1, T), or (B, K, 1, T) of K `neurons`, spikes per bin
+        monitor : "corrcoef" or "normalized_corrcoef"
+        neurons : (K,) which neurons; None: all
+        """
         scores = self.correlate(rate, neurons).cpu().numpy()
         if monitor == "corrcoef":
             return scores

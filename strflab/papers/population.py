@@ -171,7 +171,12 @@ def standardized(stimuli: Iterable[Tensor]) -> list[Tensor]:
 
 
 def scale(stimuli: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviation (1 if there is none) over all of some sounds (F, T_k)."""
+    """Return the mean and the standard deviation (1 if there is none) over all of some sounds.
+
+    Parameters
+    ----------
+    stimuli : spectrograms (F, T_k)
+    """
     every = torch.cat(list(stimuli), 1)
     mean, sd = every.mean(), every.std()
     return mean, torch.where(sd > 0, sd, 1.0)

@@ -117,7 +117,12 @@ def verify(result: Mapping[str, Any], fine: NeuralDataset, coarse: NeuralDataset
 
 
 def held_out_predictions(result: Mapping[str, Any]) -> list[np.ndarray]:
-    """Return what each of `ESTIMATORS` predicts for each clip, from the other folds: (4, T_k) spikes per bin."""
+    """Return what each of `ESTIMATORS` predicts for each clip, from the other folds: (4, T_k) spikes per bin.
+
+    Parameters
+    ----------
+    result : of `analyse`
+    """
     return np.split(result["predictions"], np.cumsum(result["clip_frames"])[:-1], axis=1)
 
 

@@ -78,6 +78,7 @@ def raster(ax: Axes, response: ArrayLike, dt_ms: float) -> None:
 
     Parameters
     ----------
+    ax : to draw in
     response : (R, T) spikes per bin, NaN where nothing was recorded
     dt_ms : bin, ms
     """
@@ -86,9 +87,10 @@ def raster(ax: Axes, response: ArrayLike, dt_ms: float) -> None:
         frames = np.flatnonzero(np.nan_to_num(row) > 0)
         ax.vlines((frames + 0.5) * dt_ms / 1000, trial + 0.6, trial + 1.4, color=DATA, lw=0.8)
         missing = np.flatnonzero(np.isnan(row))
-        if len(missing):
-            span = (missing[0] * dt_ms / 1000, (len(missing)) * dt_ms / 1000)
-            ax.broken_barh([span], (trial + 0.6, 0.8), color="0.9", lw=0)
+        runs = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if len(missing) else []
+        spans = [(run[0] * dt_ms / 1000, len(run) * dt_ms / 1000) for run in runs]
+        if spans:
+            ax.broken_barh(spans, (trial + 0.6, 0.8), color="0.9", lw=0)
     ax.set_xlim(0, counts.shape[1] * dt_ms / 1000)
     ax.set_ylim(0.4, len(counts) + 0.6)
     ax.set_yticks([1, len(counts)] if len(counts) > 1 else [1])

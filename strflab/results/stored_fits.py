@@ -333,6 +333,11 @@ def save_fit(kept: StoredFit, path: str | Path) -> None:
     """Write config.json, model.safetensors and fit.json (record, scores, history) to a folder; `load_fit` reads them.
 
     `strflab.models.from_pretrained` reads the model alone.
+
+    Parameters
+    ----------
+    kept : a fit
+    path : the folder, made if need be
     """
     path = Path(path)
     kept.model.save_pretrained(path)

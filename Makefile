@@ -1,6 +1,7 @@
 # make book     run every notebook (PROFILE=smoke|full DEVICE=auto|cpu|cuda JOBS=2), then build and check the site
 # make site     build and check the site from the committed outputs; nothing is run
-# make test     the tests, the notebooks' claims, and the site
+# make test     the tests, the notebooks' claims, and the site, in a browser too where Chromium is installed
+# make pdf      the book as build/strflab.pdf, printed by Chromium; nothing is run
 # make bench    speed, side by side with other libraries
 # make publish  copy the outputs of the last full run into notebooks/
 # make clean    remove what the others made, but for the environment
@@ -19,7 +20,7 @@ export STRFLAB_DATA := $(shell $(PY) -c 'import os; print(os.path.abspath(os.env
 endif
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: book site test bench publish clean
+.PHONY: book site test pdf bench publish clean
 
 .venv/.ok: requirements.lock pyproject.toml
 	$(PY) -m venv .venv
@@ -43,6 +44,11 @@ test: .venv/.ok
 	  --nbval-lax --nbval-kernel-name python3 --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	  --doctest-modules tests notebooks strflab
 	$(MAKE) site
+	$(B)/python -m strflab.book browse
+
+pdf: .venv/.ok
+	$(B)/python -m strflab.book stage --committed
+	$(B)/python -m strflab.book pdf
 
 bench: .venv/.ok
 	$(B)/python -m benchmarks

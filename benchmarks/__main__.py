@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.harness import table
 
-NAMES = ("closed_form", "scores", "fit", "sweep")
+NAMES = ("zoo", "streaming", "closed_form", "scores", "fit", "sweep")
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.harness import Row, peak_mb, seconds
+from benchmarks import peers
+from benchmarks.harness import Row, in_turns, peak_mb, seconds
 from strflab.reverse_correlation import RidgeSTRF
 
 BANDS, NEURONS, CLIPS, FOLDS = 34, 119, 20, 5
@@ -31,7 +32,34 @@ def problem(n_frames: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def run() -> list[Row]:
-    return [_row(1000, 15, compare=True), _row(1000, 40), _row(10_000, 15)]
+    rows = [_row(1000, 15, compare=True), _row(1000, 40), _row(10_000, 15)]
+    return rows + _beside_peers(1000, 15)
+
+
+def _beside_peers(n_frames: int, n_lags: int) -> list[Row]:
+    """The same problem in other libraries, where they are installed, each in turns with ours."""
+    X, Y = problem(n_frames)
+    what = f"{BANDS} bands x {n_lags} lags, {CLIPS} clips x {n_frames} frames, {NEURONS} neurons"
+    searched = f"{what}, {len(ALPHAS)} penalties, {FOLDS} folds"
+    rows = []
+    for name, label, peer in (
+        ("himalaya", "himalaya RidgeCV, a penalty a neuron", peers.himalaya_ridge),
+        ("mtrf", "mTRFpy, a penalty a neuron", peers.mtrf_ridge),
+    ):
+        if peers.has(name):
+            ours, theirs = in_turns(
+                lambda: RidgeSTRF(n_lags=n_lags, alphas=ALPHAS, cv=FOLDS).fit(X, Y),
+                lambda peer=peer: peer(X, Y, n_lags, ALPHAS, FOLDS),
+                repeats=3,
+            )
+            rows.append(Row(searched, ours, label, theirs))
+    if peers.has("mne"):
+        ours, theirs = in_turns(
+            lambda: RidgeSTRF(n_lags=n_lags, alphas=ALPHAS[10:11]).fit(X, Y),
+            lambda: peers.mne_ridge(X, Y, n_lags, float(ALPHAS[10])),
+        )
+        rows.append(Row(f"{what}, one penalty", ours, "MNE ReceptiveField", theirs))
+    return rows
 
 
 def _row(n_frames: int, n_lags: int, compare: bool = False) -> Row:
@@ -48,10 +76,7 @@ def _row(n_frames: int, n_lags: int, compare: bool = False) -> Row:
 
 def _plain(X: list[np.ndarray], Y: list[np.ndarray], n_lags: int) -> np.ndarray:
     """The usual way: every lagged copy of the stimulus side by side, float64, scores from predictions."""
-    design = []
-    for x in X:
-        padded = np.pad(x.astype(float), ((0, 0), (n_lags - 1, 0)))
-        design.append(np.concatenate([padded[:, i : i + x.shape[1]] for i in range(n_lags)]).T)
+    design = [peers.lagged(x.astype(float), n_lags) for x in X]
     targets = [y.T.astype(float) for y in Y]
     scores = np.zeros((len(ALPHAS), NEURONS))
     for fold in range(FOLDS):

@@ -7,8 +7,10 @@ import time
 import torch
 from torch import nn
 
+from benchmarks import peers
 from benchmarks.harness import Row
 from benchmarks.sweep import BANDS, FRAMES, TRAIN, VALIDATION, recording
+from strflab.data import NeuralDataset
 from strflab.fitting import Recipe, fit
 from strflab.models import Linear
 
@@ -31,15 +33,29 @@ def run() -> list[Row]:
     for _ in range(7):  # in turns, for other work on the machine comes and goes
         epoch.append(ours())
         bare.append(_bare(x, y))
-    return [
-        Row(
-            f"an epoch of a linear model, {len(TRAIN)} clips x {FRAMES} frames, {BANDS} bands x {LAGS} lags, {NEURONS} "
-            f"neurons, {BATCH} clips a step",
-            sorted(epoch)[3],
-            "a bare loop: steps and a validation loss",
-            sorted(bare)[3],
-        )
-    ]
+    what = (
+        f"an epoch of a linear model, {len(TRAIN)} clips x {FRAMES} frames, {BANDS} bands x {LAGS} lags, {NEURONS} "
+        f"neurons, {BATCH} clips a step"
+    )
+    rows = [Row(what, sorted(epoch)[3], "a bare loop: steps and a validation loss", sorted(bare)[3])]
+    if peers.has("deepSTRF"):
+        rows.append(Row(what, sorted(epoch)[3], "deepSTRF's Fitter", _peer(ds)))
+    return rows
+
+
+def _peer(ds: NeuralDataset, epochs: int = 3) -> float:
+    """Seconds an epoch of deepSTRF's loop, from the difference of two runs."""
+    clips = [{"stims": x[None], "responses": y} for x, y in zip(ds.stimuli, ds.responses)]
+    train, validation = ([clips[k] for k in part] for part in (TRAIN, VALIDATION))
+
+    def run(n: int) -> float:
+        model = peers.deepstrf("Linear", BANDS, NEURONS, temporal_window_size=LAGS)
+        started = time.perf_counter()
+        peers.deepstrf_epochs(model, train, validation, BATCH, n)
+        return time.perf_counter() - started
+
+    run(1)
+    return (run(1 + epochs) - run(1)) / epochs
 
 
 def _bare(x: torch.Tensor, y: torch.Tensor) -> float:

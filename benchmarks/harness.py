@@ -21,6 +21,7 @@ class Row:
     reference: str = ""
     reference_seconds: float | None = None
     peak_mb: float | None = None
+    reference_peak_mb: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -40,6 +41,19 @@ def seconds(work: Callable[[], Any], repeats: int = 7) -> float:
         work()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def in_turns(*works: Callable[[], Any], repeats: int = 7) -> list[float]:
+    """Median wall time of each, run in turns: other work on the machine then slows all of them alike."""
+    for work in works:
+        work()
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for work, found in zip(works, times):
+            start = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found) for found in times]
 
 
 def peak_mb(setup: str, work: str) -> float | None:
@@ -71,7 +85,7 @@ def high_water_mb() -> float:
 
 def table(rows: list[Row]) -> str:
     """Rows as aligned text."""
-    head = ["what", "seconds", "peak MB", "reference", "its seconds", "ratio"]
+    head = ["what", "seconds", "peak MB", "reference", "its seconds", "its MB", "ratio"]
     body = [
         [
             row.what,
@@ -79,6 +93,7 @@ def table(rows: list[Row]) -> str:
             "" if row.peak_mb is None else f"{row.peak_mb:.0f}",
             row.reference,
             "" if row.reference_seconds is None else f"{row.reference_seconds:.3f}",
+            "" if row.reference_peak_mb is None else f"{row.reference_peak_mb:.0f}",
             "" if row.ratio is None else f"{row.ratio:.1f}",
         ]
         for row in rows

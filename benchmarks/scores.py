@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from benchmarks.harness import Row, seconds
+from benchmarks import peers
+from benchmarks.harness import Row, in_turns, seconds
 from strflab import metrics
 
 CLIPS, NEURONS, REPEATS, FRAMES = 20, 119, 20, 999
@@ -14,14 +16,21 @@ def run() -> list[Row]:
     rng = np.random.default_rng(0)
     rate = rng.gamma(1.0, 0.2, (CLIPS, NEURONS, 1, FRAMES)).astype(np.float32)
     response = rng.poisson(np.broadcast_to(rate, (CLIPS, NEURONS, REPEATS, FRAMES))).astype(np.float32)
-    return [
+    what = f"all scores of {CLIPS} x {NEURONS} x {REPEATS} x {FRAMES}"
+    plain = seconds(lambda: _plain(rate, response), repeats=1)
+    rows = [
         Row(
-            f"all scores of {CLIPS} x {NEURONS} x {REPEATS} x {FRAMES}",
+            what,
             seconds(lambda: metrics.scores(rate, response)),
             "CC, CCnorm, r_ceiling, split-half CCmax in NumPy",
-            seconds(lambda: _plain(rate, response), repeats=1),
+            plain,
         )
     ]
+    if peers.has("deepSTRF"):
+        p, r = torch.from_numpy(rate), torch.from_numpy(response)
+        ours, theirs = in_turns(lambda: metrics.scores(p, r), lambda: peers.deepstrf_scores(p, r), repeats=1)
+        rows.append(Row(what, ours, "deepSTRF, those it has", theirs))
+    return rows
 
 
 def _plain(rate: np.ndarray, response: np.ndarray, n_splits: int = 126) -> list[tuple[float, ...]]:

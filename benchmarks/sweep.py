@@ -40,8 +40,7 @@ def _row(n: int, batch_size: int) -> Row:
             started = time.perf_counter()
             sweep = fit_many(harper2016_nrf, ds, members, batched=batched, progress=False)
             times[batched] = min(times[batched], time.perf_counter() - started)
-            if sweep.failed:
-                raise RuntimeError(sweep.errors[sweep.failed[0]])
+            sweep.all_models()  # raises if one is missing
     return Row(
         f"{n} networks of 20 hidden units, one neuron each, {BANDS} bands x {LAGS} lags, {len(TRAIN)} clips x {FRAMES} "
         f"frames, {EPOCHS} epochs, {batch_size} clips a step",

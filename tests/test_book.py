@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from strflab.book import check, docstrings, notebooks, runs, site
 from strflab.book.__main__ import main
@@ -88,6 +92,22 @@ def test_clean_leaves_only_results():
     assert noisy["cells"][1]["outputs"][0]["execution_count"] == 2
     assert "papermill" not in json.dumps(noisy)
     assert 'execution"' not in json.dumps(noisy)
+
+
+@pytest.mark.parametrize(("alpha", "mode"), [(255, "RGB"), (100, "RGBA")])
+def test_compress_keeps_every_pixel_in_fewer_bytes(alpha, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[0, 0, 3] = alpha
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG", compress_level=1)
+    nb = figure([{**IMAGE, "data": {"image/png": base64.b64encode(png.getvalue()).decode()}}])
+    notebooks.compress(nb)
+    smaller = base64.b64decode(nb["cells"][0]["outputs"][0]["data"]["image/png"])
+    assert len(smaller) < len(png.getvalue())
+    with Image.open(io.BytesIO(smaller)) as image:
+        assert image.mode == mode
+        np.testing.assert_array_equal(image.convert("RGBA"), pixels)
 
 
 def test_run_executes_records_and_names_what_failed(tree, capsys, monkeypatch):
@@ -210,6 +230,16 @@ def test_stage_takes_the_last_run_or_the_committed_outputs(tree):
     assert (tree / site.SOURCE / "book" / "intro.md").is_file()
 
 
+def test_stage_hands_the_pages_what_the_chapters_drew(tree):
+    nb = figure()
+    cell = nb["cells"][0]
+    cell["outputs"][0] = {**cell["outputs"][0], "data": {"image/png": base64.b64encode(b"png").decode()}}
+    notebooks.write(tree / "notebooks" / "one.ipynb", nb)
+    site.stage(tree, committed=True)
+    name = cell["metadata"]["mystnb"]["figure"]["name"]
+    assert (tree / site.SOURCE / site.FIGURES / f"{name}.png").read_bytes() == b"png"
+
+
 def test_stage_needs_a_run(tree):
     with pytest.raises(ValueError, match="one has not been run"):
         site.stage(tree)
@@ -317,6 +347,45 @@ def test_nothing_is_loaded_from_another_host(html, rel):
 def test_style_sheets_load_nothing_either(html, rule):
     assert len(html(style_css=rule)) == 1
     assert html(style_css="src: url(x.woff); /* see https://example.org */") == []
+
+
+def test_a_redirect_must_lead_somewhere(html):
+    assert html(head='<meta http-equiv="Refresh" content="0; url=other.html" />') == []
+    assert html(head='<meta http-equiv="Refresh" content="0; url=gone.html" />') == ["index.html: no file gone.html"]
+
+
+def test_a_figure_has_a_limit_of_bytes(html, tmp_path):
+    images = tmp_path / site.HTML / "_images"
+    images.mkdir(parents=True)
+    (images / "small.png").write_bytes(b"x" * check.FIGURE_BYTES)
+    assert html() == []
+    (images / "large.png").write_bytes(b"x" * (check.FIGURE_BYTES + 1))
+    assert html() == ["_images/large.png: 150,001 bytes; a figure has at most 150,000"]
+
+
+def test_a_notebooks_figures_are_kept_smaller_in_the_same_colours(tmp_path):
+    name = "0123456789abcdef" * 4
+    images = tmp_path / "html" / "_images"
+    images.mkdir(parents=True)
+    field = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(field).convert("RGBA").save(images / f"{name}.png", compress_level=1)
+    page = tmp_path / "html" / "index.html"
+    page.write_text(f'<img src="_images/{name}.png"> <img src="_images/strfs.png">')
+    site._shrink_figures(tmp_path / "html", tmp_path / "kept")
+    assert page.read_text() == f'<img src="_images/{name}.webp"> <img src="_images/strfs.png">'
+    assert [path.name for path in images.iterdir()] == [f"{name}.webp"]
+    assert (np.asarray(Image.open(images / f"{name}.webp")) == field).all()
+
+
+def test_only_the_icons_that_pages_use_are_kept(tmp_path):
+    script = tmp_path / "_static" / "vendor" / "fontawesome" / "6" / "js" / "all.min.js"
+    script.parent.mkdir(parents=True)
+    script.write_text(
+        'a={"arrow-up":[8,9,[],"f1","M0"],owl:[8,9,[1],"f2",["M1","M2"]],pencil:[8,9,["pencil-alt"],"f3","M3"]};'
+    )
+    (tmp_path / "x.html").write_text('<i class="fa-solid fa-arrow-up"></i><i class="fas fa-pencil-alt"></i>')
+    site._prune_icons(tmp_path)
+    assert script.read_text() == 'a={"arrow-up":[8,9,[],"f1","M0"],pencil:[8,9,["pencil-alt"],"f3","M3"]};'
 
 
 def test_there_must_be_a_site(tmp_path):

@@ -95,7 +95,7 @@ def test_own_arrays_with_one_repeat_and_an_offset(succeeds, small, tmp_path):
     shifted = data.NeuralDataset(
         [50 + 10 * x for x in small.stimuli], [y[:, :1] for y in small.responses], small.dt_ms, small.frequencies
     )
-    data.write_arrays(tmp_path / "mine.npz", shifted)
+    shifted.save(tmp_path / "mine.npz")
     told = succeeds("fit", "ln", "--arrays", "mine.npz", "--out", "ln", *QUICK, "--neurons", "0,2", "--json")
     assert list(told["summary"]) == ["CC"], "one repeat has no noise ceiling"
     assert told["recipe"]["monitor"] == "corrcoef"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from strflab import data
+from strflab.data.arrays import write_arrays
 
 F, N, R = 3, 2, 4
 
@@ -31,7 +32,7 @@ def written(tmp_path):
 def test_numbered_keys_are_sounds_of_any_length(written):
     content = arrays(range(10, 22))  # twelve: their order is that of numbers, not of letters
     content["responses_1"][0, 2, :5] = np.nan
-    ds = data.read_arrays(written(**content, neurons=["a", "b"]))
+    ds = data.read(written(**content, neurons=["a", "b"]))
     assert ds.n_frames == list(range(10, 22))
     assert (ds.name, ds.dt_ms, ds.frequencies.tolist()) == ("mine", 5.0, [500, 1000, 2000])
     assert [row["id"] for row in ds.neurons] == ["a", "b"]
@@ -42,24 +43,24 @@ def test_numbered_keys_are_sounds_of_any_length(written):
 def test_sounds_of_one_length_may_be_one_array(written):
     content = arrays((20, 20))
     stacked = {key: np.stack([content.pop(f"{key}_0"), content.pop(f"{key}_1")]) for key in ("stimuli", "responses")}
-    numbered = data.read_arrays(written(**arrays((20, 20))))
-    assert data.read_arrays(written(**content, **stacked)).fingerprint() == numbered.fingerprint()
+    numbered = data.read(written(**arrays((20, 20))))
+    assert data.read(written(**content, **stacked)).fingerprint() == numbered.fingerprint()
 
 
 def test_one_repeat_needs_no_axis(written):
     content = arrays()
     single = {f"responses_{k}": content[f"responses_{k}"][:, 0] for k in range(2)}
-    assert [tuple(y.shape) for y in data.read_arrays(written(**content | single)).responses] == [(N, 1, 20), (N, 1, 30)]
+    assert [tuple(y.shape) for y in data.read(written(**content | single)).responses] == [(N, 1, 20), (N, 1, 30)]
 
 
 def test_what_is_written_is_read(tmp_path):
     ds = data.load("simulated", n_neurons=2, n_clips=3, seconds=(0.5, 1.0), uneven=True)
-    data.write_arrays(tmp_path / "mine.npz", ds)
-    again = data.read_arrays(tmp_path / "mine.npz")
+    ds.save(tmp_path / "mine.npz")
+    again = data.read(tmp_path / "mine.npz")
     assert again.fingerprint() == ds.fingerprint()
     assert [row["id"] for row in again.neurons] == [str(row["id"]) for row in ds.neurons]
     with pytest.raises(ValueError, match="must end in"):
-        data.write_arrays(tmp_path / "mine.mat", ds)
+        write_arrays(tmp_path / "mine.mat", ds)
 
 
 OBJECTS = np.empty(2, dtype=object)
@@ -89,7 +90,7 @@ WRONG = {
 @pytest.mark.parametrize(("changes", "words"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_named_by_its_key(written, changes, words):
     with pytest.raises(ValueError, match=words):
-        data.read_arrays(written(**arrays(**changes)))
+        data.read(written(**arrays(**changes)))
 
 
 def test_what_is_no_such_file_is_refused(tmp_path, written):
@@ -97,10 +98,10 @@ def test_what_is_no_such_file_is_refused(tmp_path, written):
     for name, content in (("cut.npz", whole[: len(whole) // 2]), ("text.npz", b"dt_ms = 5")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} is no .npz file, or is cut short"):
-            data.read_arrays(tmp_path / name)
+            data.read(tmp_path / name)
     at = whole.index(b"stimuli_0.npy") + 300  # within the array
     (tmp_path / "hurt.npz").write_bytes(whole[:at] + bytes(8) + whole[at + 8 :])
     with pytest.raises(ValueError, match="key 'stimuli_0' is damaged"):
-        data.read_arrays(tmp_path / "hurt.npz")
+        data.read(tmp_path / "hurt.npz")
     with pytest.raises(FileNotFoundError, match="there is no such file"):
-        data.read_arrays(tmp_path / "none.npz")
+        data.read(tmp_path / "none.npz")

@@ -13,7 +13,7 @@ def test_an_empty_row_is_a_trial_without_spikes(tmp_path):
     path = tmp_path / "spike1"
     for text in ("1.5 2.25 \n\n7\n", "1.5 2.25\n\n7"):
         path.write_text(text)
-        assert [t.tolist() for t in zebra_finch.read_spikes(path)] == [[1.5, 2.25], [], [7.0]]
+        assert [t.tolist() for t in zebra_finch.read_spikes(path)] == [[0.0015, 0.00225], [], [0.007]]
     path.write_text("1.5\n\n")
     assert [len(t) for t in zebra_finch.read_spikes(path)] == [1, 0]
 
@@ -50,7 +50,7 @@ def test_recording_in_log_bands(recordings):
     assert max(s.max() for s in ds.stimuli) == pytest.approx(65)
     assert sum(s.max() > 64.9 for s in ds.stimuli) == 1  # one song is the loudest of all
     first = zebra_finch.read_spikes(fetch.locate("zebra_finch", ["spike1"]) / "spike1")[0]
-    expected = np.histogram(first, np.arange(ds.n_frames[0] + 1) * 5.0)[0]
+    expected = np.histogram(1000 * first, np.arange(ds.n_frames[0] + 1) * 5.0)[0]
     assert np.array_equal(ds.responses[0][0, 0], expected)
 
 

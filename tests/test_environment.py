@@ -77,7 +77,15 @@ def test_toc_lists_every_notebook():
 def test_every_mention_of_the_repository_has_the_address_of_the_configuration():
     owner = ADDRESS.removeprefix("https://github.com/").removesuffix("/strflab")
     assert re.fullmatch(r"[\w-]+", owner)
-    files = ["README.md", "CITATION.cff", "pyproject.toml", *(ROOT / "book").glob("*.md"), *CHAPTERS]
+    files = [
+        "README.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "pyproject.toml",
+        *(ROOT / "book").rglob("*.md"),
+        *CHAPTERS,
+    ]
+    files += (ROOT / ".github").rglob("*.yml")
     mentions = [
         found
         for name in files
@@ -101,7 +109,11 @@ def test_notebook_is_well_formed(path):
     assert "nbval-check-output" in tags, "no cell states the verdicts that `make test` compares"
     colab = [cell for cell in nb["cells"] if "google.colab" in "".join(cell["source"])]
     assert len(colab) == 1
-    assert f"git+{ADDRESS}" in "".join(colab[0]["source"])
+    source = "".join(colab[0]["source"])
+    assert f"!git clone -q --depth 1 {ADDRESS} book\n" in source
+    assert "%pip install -q ./book\n" in source
+    assert os.path.isdir(ROOT / "results")
+    assert 'os.environ["STRFLAB_RESULTS"] = os.path.abspath("book/results")' in source, "a wheel holds no results"
     assert {"remove-cell", "nbval-skip"} <= set(colab[0]["metadata"]["tags"])
 
 

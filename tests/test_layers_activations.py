@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
+from torch.func import hessian, jacfwd, jacrev, vmap
 
 from strflab.layers import (
     ParametricDoubleExponential,
@@ -16,7 +17,7 @@ from strflab.layers import (
     Pointwise,
     make_activation,
 )
-from strflab.layers.activations import FUNCTIONS
+from strflab.layers.activations import FUNCTIONS, lecun_tanh
 from strflab.layers.config import from_config
 
 CLASSES = [ParametricSoftplus, ParametricSigmoid, ParametricDoubleExponential]
@@ -111,6 +112,21 @@ def test_pointwise_by_name(name):
 
 def test_lecun_tanh():
     assert Pointwise("lecun_tanh")(torch.tensor(1.0)).item() == pytest.approx(1.7159 * math.tanh(2 / 3))
+
+
+def test_lecun_tanh_has_the_derivatives_of_its_formula():
+    def formula(x):
+        return 1.7159 * torch.tanh(2 / 3 * x)
+
+    x = torch.linspace(-3, 3, 12, dtype=torch.float64).reshape(3, 4)
+    torch.testing.assert_close(lecun_tanh(x), formula(x))
+    for derivative in (jacrev, jacfwd, hessian):
+        torch.testing.assert_close(
+            vmap(derivative(lambda v: lecun_tanh(v).prod()))(x), vmap(derivative(lambda v: formula(v).prod()))(x)
+        )
+    kept = x.clone()
+    lecun_tanh(x)
+    assert torch.equal(x, kept)
 
 
 @pytest.mark.parametrize("module", [nn.Identity(), nn.ReLU(), nn.Tanh(), nn.Sigmoid(), nn.SiLU()])

@@ -48,6 +48,19 @@ def test_linear_readout_flattens_channels_then_bands():
     torch.testing.assert_close(readout(x)[:, :, 0], expected)
 
 
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_readout_is_dense_layers_however_the_input_lies_in_memory(hidden):
+    readout = LinearReadout(6, 4, hidden, activation=Pointwise("tanh")).double()
+    by_channel = torch.randn(2, 6, 1, 7, dtype=torch.float64, requires_grad=True)
+    by_frame = by_channel.detach().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1).requires_grad_()
+    expected = torch.tanh(readout.fc(by_channel[:, :, 0].mT).mT)[:, :, None]
+    wanted = torch.autograd.grad(expected.square().sum(), [by_channel, *readout.parameters()])
+    for x in (by_channel, by_frame):
+        torch.testing.assert_close(readout(x), expected)
+        found = torch.autograd.grad(readout(x).square().sum(), [x, *readout.parameters()])
+        torch.testing.assert_close(found, wanted)
+
+
 def test_hidden_layer():
     readout = LinearReadout(6, 4, hidden=5, hidden_activation="tanh").double()
     x = torch.randn(2, 6, 1, 5, dtype=torch.float64)

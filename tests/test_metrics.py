@@ -369,6 +369,34 @@ def test_nan_prediction_is_nan_for_that_neuron_alone(share):
     assert found["signal_power"][3] == whole["signal_power"][3]
 
 
+@pytest.mark.parametrize("missing", ["nothing", "a neuron's clip", "frames", "a neuron"])
+def test_correlator_equals_corrcoef(missing):
+    rate, x = (torch.from_numpy(v) for v in simulate())
+    if missing == "a neuron's clip":
+        x[0, 3] = torch.nan
+    elif missing == "frames":
+        x[1, 2, :, 50:70] = torch.nan
+        rate[1, 2, :, 55] = torch.nan  # is not scored
+    elif missing == "a neuron":
+        x[:, 4] = torch.nan
+    y = metrics.psth(x)
+    x[:, 5] = 0.3  # has no variance
+    y[:, 5] = 0.3
+    rate[:, 6] = 1.0  # nor has this
+    rate[2, 7, 0, 3] = torch.nan
+    for response in (x, y.unsqueeze(2)):
+        correlate = metrics.Correlator(response)
+        expected = metrics.corrcoef(rate, response)
+        assert expected[[5, 6, 7]].isnan().all()
+        torch.testing.assert_close(correlate(rate), expected, equal_nan=True, rtol=1e-10, atol=1e-10)
+        some = torch.tensor([4, 1, 1, 7])
+        torch.testing.assert_close(
+            correlate(rate[:, some], some), expected[some], equal_nan=True, rtol=1e-10, atol=1e-10
+        )
+    with pytest.raises(ValueError, match="prediction is"):
+        correlate(rate[:, :3])
+
+
 def test_identical_repeats_have_no_noise():
     x = np.repeat(np.random.default_rng(0).random((1, 3, 1, 50)), 4, 2)
     assert (metrics.noise_power(x) == 0).all()

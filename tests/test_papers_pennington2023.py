@@ -145,7 +145,7 @@ def test_the_papers_score_is_that_of_the_frames_that_are_scored(ds):
 def test_a_fit_that_failed_is_not_passed_over(ds):
     lab = paper._Lab(ds, "cpu", SEEDS, 1, 1)
     model, member = lab.job("pop_ln", 0)
-    with pytest.raises(RuntimeError, match="1 of 1 fits failed"):
+    with pytest.raises(RuntimeError, match=r"1 of 1 fits failed: members \[0\]: "):
         lab.fit(
             {
                 0: (

@@ -132,7 +132,7 @@ def test_chosen_strength_is_the_one_that_does_best_on_held_out_clips(ds):
 def test_fit_says_how_it_failed(ds):
     train, _ = ns1.paper_split(ds)
     recipe = rahman2019.replace(rahman2019.NRF_RECIPE, epochs=2, patience=2, learning_rate=3e38, gradient_clip=None)
-    with pytest.raises(RuntimeError, match=f"of {N} networks failed"):
+    with pytest.raises(RuntimeError, match=rf"of {N} fits failed: members \[.*\]: "):
         rahman2019.fit(rahman2019.nrf_builder(ds, 25), train, recipe, [1e-3] * N, progress=False)
 
 

@@ -117,3 +117,45 @@ def test_gradient_energy_is_a_median_over_neurons():
     assert ax.get_yscale() == "log"
     with pytest.raises(ValueError, match="energy"):
         plotting.gradient_energy(ax, energy[3], [0.0, 5.0, 10.0])
+
+
+def test_raster_has_a_tick_a_spike_and_marks_what_was_not_recorded():
+    counts = np.zeros((3, 40))
+    counts[0, 4] = counts[0, 39] = 1
+    counts[1, 10:] = np.nan
+    counts[2, [3, 4, 8]] = np.nan
+    _, ax = plt.subplots()
+    plotting.raster(ax, counts, dt_ms=5.0)
+    ticks = [segment for lines in ax.collections[:1] for segment in lines.get_segments()]
+    assert [t[0][0] for t in ticks] == pytest.approx([0.0225, 0.1975])  # s, middles of the bins
+    assert [t[:, 1].mean() for t in ticks] == pytest.approx([1, 1])
+    grey = [path.get_extents() for c in ax.collections for path in c.get_paths() if np.ptp(path.vertices[:, 0]) > 0]
+    assert [(g.x0, g.x1) for g in grey] == [
+        pytest.approx(span) for span in ((0.05, 0.2), (0.015, 0.025), (0.04, 0.045))
+    ]
+    assert ax.get_xlim() == (0, 0.2)
+
+
+def test_trials_share_one_time_axis_and_the_rate_is_a_mean_over_those_recorded():
+    counts = np.zeros((2, 100))
+    counts[0, 50] = 1
+    counts[1, 20:] = np.nan
+    figure = plotting.trials(np.ones((6, 100)), counts, 5.0, FREQUENCIES)
+    top, middle, bottom = figure.axes
+    assert top.get_xlim() == middle.get_xlim() == bottom.get_xlim() == (0, 0.5)
+    filled = bottom.collections[0].get_paths()[0].vertices
+    assert filled[:, 1].max() == 200.0  # one spike in one trial of 5 ms
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "", "time (s)"]
+
+
+def test_score_rows_draw_the_units_the_mean_and_its_interval():
+    _, ax = plt.subplots()
+    scores = [np.array([0.2, 0.4, np.nan]), np.array([0.6, 0.7, 0.8])]
+    plotting.score_rows(ax, scores, ["LN", "GRU"], ["0.5", "red"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["LN", "GRU"]
+    assert [text.get_text() for text in ax.texts] == ["0.30", "0.70"]
+    dots, interval, mean = ax.lines[3:]
+    assert dots.get_xdata().tolist() == [0.6, 0.7, 0.8]
+    assert interval.get_xdata()[0] < mean.get_xdata()[0] < interval.get_xdata()[1]
+    with pytest.raises(ValueError, match="colors"):
+        plotting.score_rows(ax, scores, ["LN", "GRU"], ["red"])

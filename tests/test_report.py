@@ -73,6 +73,14 @@ def test_glue_records_counts_and_texts(shown):
     assert [list(data.values()) for data, _ in shown] == [["73"], ["'ns1'"]]
 
 
+def test_a_table_with_a_name_is_recorded_for_other_pages(shown):
+    report.table(["model"], [["**LN**"]], name="short")
+    (record, options), (drawn, _) = shown
+    assert options["metadata"]["scrapbook"]["name"] == "short"
+    assert record["application/papermill.record/text/html"] == drawn["text/html"]
+    assert "<strong>LN</strong>" in drawn["text/html"]
+
+
 def claims() -> report.Claims:
     table = report.Claims()
     table.add("A <b", test="r > 0.3", value=0.444, interval=(0.41, 0.47), holds=np.bool_(True))

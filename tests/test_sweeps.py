@@ -32,6 +32,7 @@ def recipe(**settings):
 
 def assert_same(sweep, reference):
     assert not sweep.failed
+    assert sweep.all_models() == sweep.models()
     assert not reference.failed
     for ours, theirs in zip(sweep.runs, reference.runs, strict=True):
         assert ours.best_epoch == theirs.best_epoch
@@ -162,6 +163,10 @@ def test_failed_members_are_tried_again_and_reported(ds):
     assert sweep.attempts == [3, 1, 1]
     assert np.isnan(sweep.scores[[0, 2]]).all()
     assert sweep.table()[0]["error"] == sweep.errors[0]
+    with pytest.raises(
+        RuntimeError, match=r"2 of 3 fits failed: members \[0\]: .*mistake.*; members \[2\]: .*learning_rate"
+    ):
+        sweep.all_models()
 
 
 def test_a_member_that_diverges_in_a_batch_leaves_the_others_alone(ds):

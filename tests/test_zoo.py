@@ -1,4 +1,4 @@
-"""Every rule (`zoo_rules.py`) over the whole zoo (`zoo.py`); parameter counts, new processes, nonsense, imports."""
+"""Every rule (`strflab.models.rules`) over the whole zoo (`zoo.py`); the rules; saving, nonsense, imports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch import nn
 from zoo import (
     ACTIVATIONS,
     BACKBONES,
@@ -25,9 +26,10 @@ from zoo import (
     RATE,
     Case,
 )
-from zoo_rules import RULES, refusal
 
-from strflab import models
+from strflab import layers, models
+from strflab.layers.contract import Broken
+from strflab.models.rules import RULES, refusal
 
 OPTIONAL = ("matplotlib", "scipy", "pandas", "h5py", "pooch", "tqdm", "sklearn", "IPython")
 
@@ -35,7 +37,7 @@ OPTIONAL = ("matplotlib", "scipy", "pandas", "h5py", "pooch", "tqdm", "sklearn",
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("rule", RULES)
 def test_rule(rule, case):
-    RULES[rule](case)
+    RULES[rule](case.subject)
 
 
 def test_the_zoo_is_whole():
@@ -74,8 +76,11 @@ for name in {optional!r}:
     sys.modules[name] = None  # an import of it fails
 from pathlib import Path
 import torch
+from torch import nn
 from safetensors.torch import load_file
-from strflab import models
+from strflab import layers, models
+from strflab.layers.contract import Broken
+from strflab.models.rules import RULES, refusal
 torch.set_num_threads({threads})
 folder, wrong = Path(sys.argv[1]), []
 known = load_file(folder / "known.safetensors")
@@ -212,3 +217,136 @@ def test_importing_needs_nothing_optional():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == models.available()
+
+
+# ---- what breaks a rule is found; classes of one's own
+
+
+class Own(models.Model):
+    """A model as the guide has it, with one fault at a time."""
+
+    def __init__(self, n_frequency_bands: int = 34, out_neurons: int = 1, *, fault: str | None = None):
+        super().__init__(n_frequency_bands, out_neurons)
+        self.fault = fault
+        self.core = layers.Chain(
+            layers.CausalSTRFConv(n_frequency_bands, 5, 1, 4),
+            *([layers.Recurrence(Ahead(4))] if fault == "future" else []),
+            *([Forgetful()] if fault == "stream" else []),
+        )
+        activation = nn.Softsign() if fault == "unsaved" else self.make_output_activation()
+        self.readout = layers.LinearReadout(4, out_neurons, activation=activation)
+
+    @property
+    def memory(self):
+        return 4 if self.fault == "memory" else super().memory
+
+
+class Ahead(layers.Backbone):
+    """It hears the next frame."""
+
+    def stream(self, x, state=None):
+        return x + torch.roll(x, -1, 1), None
+
+
+class Forgetful(layers.CausalLayer):
+    """It starts anew with each chunk."""
+
+    def forward(self, x):
+        return x - x[..., :1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "rules", "message"),
+    [
+        ("future", ["1 causal", "2 clips", "3 streaming"], "frame 36 changes when the sound does so from frame 37 on"),
+        ("stream", ["3 streaming"], "in pieces of 1 it is not the whole"),
+        ("memory", ["5 gradmap"], "the model remembers more"),
+        (None, [], ""),
+    ],
+)
+def test_a_fault_is_found_by_its_rule(fault, rules, message):
+    found = models.rules
+    held = {name: rule for name, rule in found.RULES.items() if name not in ("7 arguments", "8 compiling")}
+    subject = found.Subject(Own, {"fault": fault}, {"4 weight": found.SEVERAL})
+    broken = {}
+    for name, rule in held.items():
+        try:
+            rule(subject)
+        except Broken as error:
+            broken[name] = str(error)
+    assert [name for name in rules if name not in broken] == []
+    assert not (broken and fault is None)
+    assert any(message in text for text in broken.values()) or fault is None
+
+
+def test_check_lists_every_rule_that_does_not_hold():
+    with pytest.raises(Broken) as raised:
+        models.check(Own)
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "1 of 11 rules do not hold for Own"
+    assert lines[1].startswith("7 arguments: fault=")  # it takes anything
+    with pytest.raises(ValueError, match="'1 casual' is no rule"):
+        models.check(Own, {"1 casual": "?"})
+
+
+def test_a_class_of_ones_own_is_found_by_its_name():
+    assert type(models.build("Own", out_neurons=2)) is Own
+    assert models.build("StateNet", rnn_type="Ahead").core.recurrence.backbone.size == 70
+    assert type(models.build("StateNet", rnn_type={"type": "Ahead"}).core.recurrence.backbone) is Ahead
+    for name in ("Model", "_Gated", "Chain", "GRU"):
+        assert "must be one of" in refusal(models.build, name)
+    for name in ("Backbone", "_Gated", "Linear", "AdapTrans"):
+        assert "rnn_type" in refusal(models.build, "StateNet", rnn_type=name)
+
+
+# ---- the contract of layers
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_keep_the_contract(name):
+    layer = layers.make_backbone(name, 6)
+    assert layers.check(layer, exact=name not in ("S4", "S4D"))[0] == "causal"
+
+
+@pytest.mark.parametrize("name", ["ic_adaptation", "adaptrans"])
+def test_prefilters_keep_the_contract(name):
+    layers.check(layers.make_prefiltering(name, 12))
+
+
+def test_frontends_keep_the_contract():
+    for name in ("logmel", "ns1"):
+        layers.check(layers.make_frontend("wav2spec", FRONTENDS[name], 12))
+    with pytest.raises(ValueError, match="samples, must be a whole number"):
+        layers.check(layers.LogMel())
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Ahead(6), "causal: frame 52 changes when the sound does so from frame 53 on"),
+        (Forgetful(), "streaming: in pieces of 1 it is not the whole"),
+        (nn.Conv2d(2, 3, (6, 2)), "causal: 120 frames come in, 119 come out"),
+        (nn.BatchNorm2d(2).train(), None),  # in evaluation mode it is a constant
+        (nn.Sequential(nn.Flatten(2, 2), nn.Softmax(0)), "clips: a clip changes with the others of its batch"),
+        (nn.Dropout(1.0), None),
+    ],
+)
+def test_a_layer_that_breaks_the_contract_is_found(layer, message):
+    x = torch.randn(2, 2, 6, 120, generator=torch.Generator().manual_seed(0))
+    x = None if isinstance(layer, layers.Backbone) else x
+    if message is None:
+        layers.check(layer, x)
+        return
+    with pytest.raises(Broken, match=message):
+        layers.check(layer, x)
+
+
+def test_a_layer_that_remembers_more_than_it_says_is_found():
+    layer, x = layers.CausalSTRFConv(6, 4, 1, 2), torch.randn(2, 1, 6, 120)
+    layers.check(layer, x)
+    layer_of_three = type("Three", (layers.CausalSTRFConv,), {"memory": 3})
+    with pytest.raises(Broken, match="memory: it says 3, and remembers more"):
+        layers.check(layer_of_three(6, 4, 1, 2), x)
+    for wrong in (None, x[:1], x[..., :50]):
+        with pytest.raises(ValueError, match="x"):
+            layers.check(layer, wrong)

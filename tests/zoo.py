@@ -1,18 +1,24 @@
-"""The zoo: every model, backbone and part that the rules of `zoo_rules.py` are tried on, and the exceptions to them."""
+"""The zoo: every model, backbone and part that `strflab.models.rules` are tried on, and the exceptions to them.
+
+Run as a script, it prints a table of the rules over the zoo.
+"""
 
 from __future__ import annotations
 
+import statistics
+import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from strflab import models
 from strflab.layers.activations import FUNCTIONS, PARAMETRIC
+from strflab.models.rules import BATCH, FFT, GROWS, LISTS, RULES, SEVERAL, Subject
 
-BANDS, NEURONS, FRAMES, CUT = 20, 3, 60, 37
-RATE, HOP = 8000, 40  # of waveforms: samples a second, and a frame
+RATE = 8000  # of waveforms, samples a second
 
 
 @dataclass(frozen=True)
@@ -23,22 +29,17 @@ class Case:
     model: str
     options: dict[str, Any] = field(default_factory=dict)
 
-    def make(self, seed: int = 0, **options: Any) -> models.Model:
-        torch.manual_seed(seed)
-        sizes = {"n_frequency_bands": BANDS, "out_neurons": NEURONS}
-        return models.build(self.model, **(sizes | self.options | options))
+    @property
+    def subject(self) -> Subject:
+        exceptions = {rule: why for (rule, name), why in EXCEPTIONS.items() if name == self.name}
+        return Subject(models.ZOO[self.model], self.options, exceptions)
 
-    def sound(self, n_frames: int = FRAMES, n_clips: int = 2, seed: int = 0) -> Tensor:
-        shape = (n_clips, 1, n_frames * HOP) if self.hears_waveforms else (n_clips, 1, BANDS, n_frames)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    def make(self, seed: int = 0, **options: Any) -> models.Model:
+        return self.subject.make(seed, **options)
 
     @property
     def hears_waveforms(self) -> bool:
         return "wav2spec" in self.options
-
-    def step(self, x: Tensor) -> int:
-        """Entries of the last axis a frame."""
-        return HOP if self.hears_waveforms else 1
 
 
 KERNELS = {
@@ -111,10 +112,6 @@ PARTS = [
 ]
 CASES = MEMBERS + PARTS
 
-FFT = "float round-off of the Fourier transform"
-BATCH = "in training, a BatchNorm hears the whole batch"
-GROWS = "without a window, attention keeps all of its past; the docstring says so"
-SEVERAL = "there is no one filter a neuron, and STRF_weight() says so"
 TRANSFORMED = ("StateNet S4", "StateNet S4D", "Linear, gammatone", "Linear, sincnet", "Linear, leaf")
 BATCHED = ("Linear, batch norm", "StateNet GRU, batch norm")
 ONE_FILTER = {case.name for case in CASES if case.model in ("Linear", "LinearNonlinear")} | {"ConvNet1D, pop-LN"}
@@ -123,4 +120,44 @@ EXCEPTIONS = (  # (rule, case) -> why
     | {(rule, name): BATCH for rule in ("1 causal", "2 clips") for name in BATCHED}
     | {("3 streaming", name): GROWS for name in ("Transformer", "Transformer, rotary")}
     | {("4 weight", case.name): SEVERAL for case in CASES if case.name not in ONE_FILTER}
+    | {("7 arguments", case.name): LISTS for case in CASES if case.model == "ConvNet1D"}
 )
+
+
+def table() -> str:
+    """Rows the cases, columns the rules; a letter refers to the reason of an exception."""
+    reasons = sorted(set(EXCEPTIONS.values()))
+    letters = {reason: chr(ord("a") + i) for i, reason in enumerate(reasons)}
+    width = max(len(case.name) for case in CASES)
+    lines = [" " * width + "  " + "  ".join(RULES)]
+    for case in CASES:
+        cells = []
+        for name, rule in RULES.items():
+            try:
+                rule(case.subject)
+                cell = letters.get(EXCEPTIONS.get((name, case.name), ""), "ok")
+            except Exception as error:
+                cell = "FAILS"
+                print(f"{case.name}, {name}: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr)
+            cells.append(cell.ljust(len(name)))
+        lines.append(case.name.ljust(width) + "  " + "  ".join(cells).rstrip())
+    return "\n".join([*lines, "", *(f"{letters[reason]}  {reason}" for reason in reasons)])
+
+
+def frame_ms(case: Case, n_frames: int = 400) -> tuple[float, float]:
+    """Fastest and median time to stream one frame through a model of the default size, ms."""
+    model = case.make(n_frequency_bands=34).eval()
+    state, times = None, []
+    for frame in torch.randn(n_frames, 1, 1, 34, 1):
+        start = time.perf_counter()
+        _, state = model.stream(frame, state)
+        times.append(1000 * (time.perf_counter() - start))
+    return min(times[10:]), statistics.median(times[10:])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(table())
+    print("\none frame streamed, F=34, one thread, ms: fastest, median")
+    for member in MEMBERS:
+        print(f"{member.name:26}", *(f"{t:.2f}" for t in frame_ms(member)))

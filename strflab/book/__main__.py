@@ -1,4 +1,4 @@
-"""Command line of the book: `python -m strflab.book run|stage|build|check|publish`."""
+"""Command line of the book: `python -m strflab.book run|stage|build|check|browse|pdf|publish`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from strflab.book import check, runs, site
+from strflab.book import browser, check, chromium, pdf, runs, site
 from strflab.report import PROFILES
 
 
@@ -25,6 +25,8 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--committed", action="store_true", help="with the committed outputs, not the last run's")
     steps.add_parser("build", help="render build/src into build/html, every warning an error")
     steps.add_parser("check", help="check links, anchors, hosts, images and figures of build/html")
+    steps.add_parser("browse", help="open every page of build/html in Chromium, at a phone's and a desk's width")
+    steps.add_parser("pdf", help="print build/src into build/strflab.pdf with Chromium")
     step = steps.add_parser("publish", help="copy the outputs of a full run into notebooks/")
     step.add_argument("names", nargs="*", help="notebooks to publish; all when none is given")
     step.add_argument("--force", action="store_true", help="also when the outputs come from other data sets")
@@ -43,8 +45,10 @@ def main(argv: list[str] | None = None, root: Path | None = None) -> int:
             site.stage(root, args.committed)
         elif args.step == "build":
             return site.build(root)
-        elif args.step == "check":
-            found = check.check(root)
+        elif args.step == "pdf":
+            return pdf.make(root)
+        elif args.step in ("check", "browse"):
+            found = check.check(root) if args.step == "check" else _browse(root)
             print("\n".join(found), end="\n" if found else "")
             return int(bool(found))
         else:
@@ -53,6 +57,15 @@ def main(argv: list[str] | None = None, root: Path | None = None) -> int:
         print(f"strflab.book {args.step}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _browse(root: Path) -> list[str]:
+    """Browse the site; where no browser is installed say so, which is no problem of the site."""
+    try:
+        return browser.browse(root)
+    except chromium.Missing as why:
+        print(f"pages not opened in a browser: skipped, {why}")
+        return []
 
 
 if __name__ == "__main__":

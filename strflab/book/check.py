@@ -1,4 +1,4 @@
-"""Check the built site: links, anchors, other hosts, words for every image, figures in their place."""
+"""Check the built site: links, anchors, other hosts, words for every image, figures in their place and their size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from strflab.book.site import HTML, SOURCE
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 LOADED_LINKS = {"stylesheet", "preload", "icon", "modulepreload", "prefetch", "preconnect", "dns-prefetch"}
+FIGURE_BYTES = 150_000  # a larger figure is slow to come, and can be drawn with less
+REDIRECT = re.compile(r'<meta http-equiv="refresh" content="0; *url=([^"]+)"', re.IGNORECASE)
 CSS_URL = re.compile(r"""url\(\s*['"]?((?:https?:)?//[^'")]+)|@import\s+['"]((?:https?:)?//[^'"]+)""")
 
 
@@ -28,10 +30,17 @@ class Page(HTMLParser):
         self._figure: list[str] = []
         self._numbered = False
         self._inside = False
+        self.links += REDIRECT.findall(text)
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collect what one tag defines, loads or links to."""
+        """Collect what one tag defines, loads or links to.
+
+        Parameters
+        ----------
+        tag : its name
+        attrs : names and values of its attributes
+        """
         a = {name: value or "" for name, value in attrs}
         self.ids.update(filter(None, [a.get("id")]))
         if a.get(LOADED.get(tag, "")):
@@ -51,7 +60,12 @@ class Page(HTMLParser):
                 self._figure.append(a.get("src", ""))
 
     def handle_endtag(self, tag: str) -> None:
-        """Judge a figure when it ends."""
+        """Judge a figure when it ends.
+
+        Parameters
+        ----------
+        tag : its name
+        """
         if tag == "figure":
             if not self._numbered:
                 self.unnumbered += self._figure
@@ -84,6 +98,9 @@ def check(root: Path) -> list[str]:
     for path in sorted(html.rglob("*.css")):
         for match in CSS_URL.finditer(path.read_text("utf8")):
             found.append(f"{path.relative_to(html)}: loads {match[1] or match[2]}")
+    for path in sorted(filter(Path.is_file, (html / "_images").rglob("*"))):
+        if (size := path.stat().st_size) > FIGURE_BYTES:
+            found.append(f"_images/{path.name}: {size:,} bytes; a figure has at most {FIGURE_BYTES:,}")
     for path in sorted((root / SOURCE / "notebooks").glob("*.ipynb")):
         found += [f"{path.stem}: {text}" for text in notebooks.problems(notebooks.read(path))]
     links = sum(len(page.links) for page in pages.values())

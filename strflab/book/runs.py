@@ -24,6 +24,11 @@ PARAMETERS = {"profile", "device"}  # names that every notebook's cell tagged "p
 def chapters(root: Path, names: Sequence[str] = ()) -> list[Path]:
     """Return the notebooks of the tree, or those named: by their names, or by parts of them such as "02" or "harper".
 
+    Parameters
+    ----------
+    root : the tree that holds notebooks/
+    names : of notebooks, with or without .ipynb; all when empty
+
     Raises
     ------
     ValueError
@@ -179,6 +184,7 @@ def _execute(
         return error or f"papermill ended with status {status}", seconds
     nb = notebooks.read(unfinished)
     notebooks.clean(nb)
+    notebooks.compress(nb)
     unsaid = {
         "device": device,
         "commit": commit(),

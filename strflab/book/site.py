@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from strflab.book import notebooks
@@ -13,7 +12,13 @@ from strflab.book.runs import EXECUTED, chapters
 
 SOURCE = Path("build", "src")
 HTML = Path("build", "html")
+FIGURES = Path("book", "figures")  # what the chapters drew, for book/intro.md
+SHRUNK = Path("build", "figures")
 TABLE = Path("book", "runs.md.txt")  # included by book/how.md
+# name:[width,height,[aliases],"code point",path or paths], as Font Awesome's script lists them
+ICON = re.compile(
+    r'"?(?P<name>[\w-]+)"?:\[\d+,\d+,\[(?P<aliases>[^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
+)
 
 
 def stage(root: Path, committed: bool = False) -> None:
@@ -37,6 +42,7 @@ def stage(root: Path, committed: bool = False) -> None:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
     shutil.copytree(root / "book", target / "book")
+    (target / FIGURES).mkdir()
     records = {}
     for path in chapters(root):
         source = path if committed else root / EXECUTED / path.name
@@ -45,11 +51,17 @@ def stage(root: Path, committed: bool = False) -> None:
         nb = notebooks.read(source)
         records[path.stem] = notebooks.record(nb)
         notebooks.write(target / "notebooks" / path.name, nb)
+        for name, image in notebooks.figures(nb):
+            (target / FIGURES / f"{name}.png").write_bytes(image)
     (target / TABLE).write_text(runs_table(records), "utf8")
 
 
 def runs_table(records: dict[str, dict]) -> str:
     """Markdown of the table of runs: a row a notebook, then the versions of the packages.
+
+    Parameters
+    ----------
+    records : what `notebooks.record` says of each notebook, by name
 
     Examples
     --------
@@ -81,20 +93,55 @@ def runs_table(records: dict[str, dict]) -> str:
 
 
 def build(root: Path) -> int:
-    """Build build/html from build/src, every warning an error; return Sphinx's exit status."""
-    out = root / "build" / "jb"
-    shutil.rmtree(out, ignore_errors=True)  # a page that is gone would stay
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root / SOURCE)]
-    command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--all", "-q"]
-    status = subprocess.call(command, stdout=subprocess.DEVNULL)  # warnings come on stderr
+    """Build build/html from build/src, every warning an error; return Sphinx's exit status.
+
+    Parameters
+    ----------
+    root : the tree
+    """
+    status, built = render(root, "html")
     if status == 0:
         html = root / HTML
         shutil.rmtree(html, ignore_errors=True)
-        shutil.copytree(out / "_build" / "html", html)
+        shutil.copytree(built, html)
         _prune_mathjax(html / "_static" / "mathjax")
+        _prune_icons(html)
+        _shrink_figures(html, root / SHRUNK)
         _drop_preloads(html)
         print(f"the book is in {html / 'index.html'}")
     return status
+
+
+def render(root: Path, builder: str) -> tuple[int, Path]:
+    """Render build/src with one of Sphinx's builders; return the exit status, 0 without a warning, and the folder.
+
+    As `jupyter-book build -W -n --keep-going --all` does, but on every core, which its command line cannot.
+
+    Parameters
+    ----------
+    root : the tree
+    builder : "html", "singlehtml", "linkcheck", ...
+    """
+    from jupyter_book.sphinx import build_sphinx
+
+    source = (root / SOURCE).absolute()
+    out = (root / "build" / "jb" / builder).absolute()
+    shutil.rmtree(out.parent, ignore_errors=True)  # a page that is gone would stay
+    asked = {"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False, "nitpicky": True}
+    status = build_sphinx(
+        source,
+        out,
+        noconfig=True,
+        path_config=source / "_config.yml",
+        confoverrides=asked,
+        builder=builder,
+        force_all=True,
+        warningiserror=True,
+        keep_going=True,
+        quiet=True,  # warnings still come on stderr
+        jobs=os.cpu_count() or 1,
+    )
+    return (status if isinstance(status, int) else 1), out  # an exception has been shown
 
 
 def _prune_mathjax(folder: Path) -> None:
@@ -102,6 +149,43 @@ def _prune_mathjax(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.name != "tex-chtml.js" and "woff-v2" not in path.parts:
             path.unlink()
+
+
+def _prune_icons(html: Path) -> None:
+    """Keep the icons that the pages use, a few of two thousand: every page reads the file that holds them."""
+    scripts = [path for path in html.rglob("*.js") if "fontawesome" not in path.parts]
+    used: set[str] = set()
+    for path in [*html.rglob("*.html"), *scripts]:
+        used.update(re.findall(r"\bfa-([a-z0-9-]+)", path.read_text("utf8")))
+
+    def kept(icon: re.Match[str]) -> str:
+        names = {icon["name"], *re.findall(r"[\w-]+", icon["aliases"])}
+        return icon[0] if names & used else ""
+
+    for path in html.glob("_static/vendor/fontawesome/*/js/all.min.js"):
+        path.write_text(ICON.sub(kept, path.read_text("utf8")), "utf8")
+
+
+def _shrink_figures(html: Path, cache: Path) -> None:
+    """Replace the notebooks' PNG images by WebP of the same pixels, half as large; `cache` keeps those of before."""
+    from PIL import Image
+
+    cache.mkdir(parents=True, exist_ok=True)
+    smaller = {}
+    for path in sorted((html / "_images").glob("*.png")):
+        if not re.fullmatch("[0-9a-f]{64}", path.stem):  # named by its content, so the cache cannot be out of date
+            continue
+        kept = cache / f"{path.stem}.webp"
+        if not kept.exists():
+            with Image.open(path) as image:
+                notebooks.without_opacity(image).save(kept, lossless=True, exact=True, quality=50, method=2)
+        if kept.stat().st_size < path.stat().st_size:
+            path.unlink()
+            shutil.copy(kept, path.parent)
+            smaller[path.name] = kept.name
+    for path in html.rglob("*.html"):
+        text = path.read_text("utf8")
+        path.write_text(re.sub(r"[0-9a-f]{64}\.png", lambda m: smaller.get(m[0], m[0]), text), "utf8")
 
 
 def _drop_preloads(html: Path) -> None:

@@ -48,7 +48,9 @@ def add(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="a name of strflab models, or a class of strflab.models")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", metavar="NAME", help="a data set, as strflab data lists it")
-    source.add_argument("--arrays", metavar="FILE", type=Path, help="a .npz file of your own, see below")
+    source.add_argument(
+        "--arrays", metavar="FILE", type=Path, help="a file of your own, .npz (see below) or from NeuralDataset.save"
+    )
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where to write")
     parser.add_argument(
         "--force", action="store_true", help="write over the fit that is there, or begin an interrupted one afresh"
@@ -144,7 +146,7 @@ def _dataset(args: argparse.Namespace) -> NeuralDataset:
         with usage():
             if not args.arrays.is_file():
                 raise UsageError(f"--arrays {args.arrays}: there is no such file")
-            ds = data.read_arrays(args.arrays)
+            ds = data.read(args.arrays)
     else:
         options = key_values("--load", args.load)
         with usage():

@@ -5,7 +5,8 @@
 >>> ds.n_neurons, ds.n_clips, ds.dt_ms
 (2, 3, 5.0)
 
-Recordings are looked for in $STRFLAB_DATA, then in the user's cache, then fetched: see `strflab.data.fetch`.
+A recording of your own comes from `from_spike_times`, `from_nwb` or arrays. Published ones are looked for in
+$STRFLAB_DATA, then in the user's cache, then fetched: see `strflab.data.fetch`.
 """
 
 from __future__ import annotations
@@ -19,23 +20,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strflab.data import fetch, nat4, ns1, simulate, zebra_finch
-from strflab.data.arrays import read_arrays, write_arrays
+from strflab.data import fetch, nat4, ns1, parsed, simulate, zebra_finch
+from strflab.data.arrays import read_arrays
 from strflab.data.dataset import Batch, NeuralDataset
+from strflab.data.example import write_example
 from strflab.data.fetch import RecordingUnavailable
+from strflab.data.nwb import from_nwb
+from strflab.data.recording import from_spike_times
+from strflab.data.sound_files import read_wav
+from strflab.data.spectrogram import cochleagram, gaussian_spectrogram, log_band_spectrogram
+from strflab.data.spikes import count_spikes, read_spike_times
 
 __all__ = [
     "Batch",
     "NeuralDataset",
     "RecordingUnavailable",
     "available",
+    "cochleagram",
+    "count_spikes",
+    "from_nwb",
+    "from_spike_times",
+    "gaussian_spectrogram",
     "is_here",
     "load",
     "load_or_simulate",
-    "read_arrays",
+    "log_band_spectrogram",
+    "read",
+    "read_spike_times",
+    "read_wav",
     "verify",
     "where",
-    "write_arrays",
+    "write_example",
 ]
 
 
@@ -126,12 +141,16 @@ def is_here(name: str) -> bool:
     source = _source(name)
     if source.here is not None:
         return source.here()
-    parsed = name == "ns1" and ns1.parsed_path().is_file()
-    return source.remote is None or parsed or fetch.locate(name, source.remote.hashes) is not None
+    cached = name == "ns1" and ns1.parsed_path().is_file()
+    return source.remote is None or cached or fetch.locate(name, source.remote.hashes) is not None
 
 
 def where(name: str) -> Path | None:
     """Return the folder that holds a recording, as published or as parsed; None if it is not here or needs no files.
+
+    Parameters
+    ----------
+    name : a name that `available` lists
 
     >>> where("simulated") is None
     True
@@ -149,6 +168,10 @@ def verify(name: str) -> int:
     """Check the files of a recording against their published SHA-256; return how many there are.
 
     It is 0 where nothing can be checked: `simulated` has no files, the sums of `nat4` are not known.
+
+    Parameters
+    ----------
+    name : a name that `available` lists
 
     Raises
     ------
@@ -192,6 +215,27 @@ def load(name: str, **options: Any) -> NeuralDataset:
     if unknown := [option for option in options if option not in allowed]:
         raise ValueError(f"{unknown[0]!r} is not an option of {name!r}: use {', '.join(allowed)}")
     return source.load(**options)
+
+
+def read(path: str | Path) -> NeuralDataset:
+    """Return the data set that `NeuralDataset.save` wrote to a file, or that numpy.savez did.
+
+    Parameters
+    ----------
+    path : of a file in the safetensors format, or a .npz file with the arrays ``dt_ms`` (), ms; ``frequencies`` (F,),
+        Hz; ``stimuli_k`` (F, T_k) and ``responses_k`` (N, R_k, T_k) or (N, T_k), k = 0, 1, ..., one pair a sound, or
+        ``stimuli`` (K, F, T) and ``responses`` (K, N, R, T) or (K, N, T) for sounds of one length; optional
+        ``neurons`` (N,) and ``clips`` (K,) with names
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or another kind of file; of a .npz file the key that is wrong is named.
+    """
+    path = Path(path)
+    return read_arrays(path) if path.suffix == ".npz" else parsed.load(path)
 
 
 def load_or_simulate(name: str, **options: Any) -> NeuralDataset:

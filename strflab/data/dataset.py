@@ -7,9 +7,11 @@ Everything is checked when the set is made, so that nothing downstream has to.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,14 @@ Selection = int | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor |
 
 
 class Batch(NamedTuple):
-    """Clips of a dataset padded on the right to one length."""
+    """Clips of a dataset padded on the right to one length.
+
+    Parameters
+    ----------
+    stimuli : (B, 1, F, T), zero where padded
+    responses : (B, N, R, T), NaN where padded or missing
+    lengths : (B,) frames of each clip
+    """
 
     stimuli: Tensor  # (B, 1, F, T), zeros in the padding
     responses: Tensor  # (B, N, R, T), NaN in the padding
@@ -110,18 +119,22 @@ class NeuralDataset:
 
     @property
     def n_neurons(self) -> int:
+        """Number of neurons, N."""
         return len(self.neurons)
 
     @property
     def n_clips(self) -> int:
+        """Number of clips."""
         return len(self.stimuli)
 
     @property
     def n_bands(self) -> int:
+        """Number of frequency bands, F."""
         return len(self.frequencies)
 
     @property
     def n_frames(self) -> list[int]:
+        """Frames of each clip, T_k."""
         return [x.shape[1] for x in self.stimuli]
 
     def __len__(self) -> int:
@@ -180,21 +193,44 @@ class NeuralDataset:
         rows = _indices("neurons", neurons, self.neurons)
         columns = _indices("clips", clips, self.clips)
         every = rows == list(range(self.n_neurons))
-        return NeuralDataset(
-            [self.stimuli[k] for k in columns],
-            [self.responses[k] if every else self.responses[k][rows] for k in columns],
-            self.dt_ms,
-            self.frequencies,
-            neurons=[self.neurons[n] for n in rows],
-            clips=[self.clips[k] for k in columns],
-            name=self.name,
-            licence=self.licence,
-            citation=self.citation,
-            description=self.description,
-            waveforms=None if self.waveforms is None else [self.waveforms[k] for k in columns],
-            sample_rate=self.sample_rate,
-            truth=None if self.truth is None else self.truth.select(rows, columns),
-        )
+        chosen = copy.copy(self)  # what was checked once needs no second look
+        for name, value in vars(NeuralDataset).items():
+            if isinstance(value, cached_property):
+                vars(chosen).pop(name, None)
+        chosen.stimuli = [self.stimuli[k] for k in columns]
+        chosen.responses = [self.responses[k] if every else self.responses[k][rows] for k in columns]
+        chosen.frequencies = self.frequencies.copy()
+        chosen.neurons = [self.neurons[n].copy() for n in rows]
+        chosen.clips = [self.clips[k].copy() for k in columns]
+        if self.waveforms is not None:
+            chosen.waveforms = [self.waveforms[k] for k in columns]
+        if self.truth is not None:
+            chosen.truth = self.truth.select(rows, columns)
+        return chosen
+
+    def save(self, path: str | Path) -> None:
+        """Write the set to one file, from which `strflab.data.read` makes it again; an older file is replaced.
+
+        The file is in the safetensors format, with everything but what can be computed again. Use it to keep a
+        recording that took long to read. With the suffix .npz it holds plain arrays, for other programs, and of the
+        tables the ids alone.
+
+        Parameters
+        ----------
+        path : of the file
+
+        Raises
+        ------
+        ValueError
+            If a table holds anything but numbers and text, or the set is simulated: its truth is not a table.
+        """
+        from strflab.data import arrays, parsed
+
+        path = Path(path)
+        if path.suffix == ".npz":
+            arrays.write_arrays(path, self)
+        else:
+            parsed.save(self, path)
 
     def batch(self) -> Batch:
         """Return all clips padded to the longest: stimuli (B, 1, F, T), responses (B, N, R, T), lengths (B,)."""

@@ -14,7 +14,10 @@ The filter matrix A is `triangular_filterbank`, which the learnable front-ends u
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +78,7 @@ def triangular_filterbank(bin_frequencies: NDArray, centres: NDArray) -> Array:
     return filters
 
 
-def short_time_amplitude(waveform: NDArray, window: NDArray, hop: int, n_fft: int, align: Align) -> Array:
+def short_time_amplitude(waveform: NDArray, window: NDArray, hop: int | Fraction, n_fft: int, align: Align) -> Array:
     """Return |X| (n_fft // 2 + 1, T): the amplitude of the short-time Fourier transform.
 
     Parameters
@@ -84,8 +87,9 @@ def short_time_amplitude(waveform: NDArray, window: NDArray, hop: int, n_fft: in
         One channel.
     window : (n,)
         The taper, n <= n_fft; the rest of each frame is zero-padded.
-    hop : int
-        Samples between frames: bin t is the samples [t hop, (t + 1) hop).
+    hop : int or Fraction
+        Samples between frames: bin t is the samples [t hop, (t + 1) hop), the ends rounded down where `hop` is not
+        whole, so that frames keep to the clock of the response. Not whole with "end" only.
     align : {"end", "centre", "start"}
         Where the window of frame t lies. "end": its last sample is the last of bin t, so that the frame is
         causal. "centre": its middle is the middle of bin t; it sees (n - hop) / 2 samples past the bin.
@@ -99,19 +103,26 @@ def short_time_amplitude(waveform: NDArray, window: NDArray, hop: int, n_fft: in
     [5, 6]
     """
     x, n = _check_waveform(waveform), len(window)
-    integer("hop", hop)
     choice("align", align, ("end", "centre", "start"))
+    if isinstance(hop, Fraction) and align == "end":
+        number("hop", hop, at_least=1)
+    else:
+        integer("hop", hop)
     if not hop <= n <= n_fft:
         raise ValueError(f"window must have between hop ({hop}) and n_fft ({n_fft}) samples, got {n}")
+    first = math.floor(hop)  # samples of bin 0
     if align == "start":
-        n_frames = max(0, (len(x) - n) // hop + 1)
+        n_frames = max(0, (len(x) - n) // first + 1)
     else:
-        ahead = 0 if align == "end" else (n - hop) // 2
-        n_frames = len(x) // hop
-        x = np.concatenate([np.zeros(n - hop - ahead), x, np.zeros(ahead)])
+        ahead = 0 if align == "end" else (n - first) // 2
+        n_frames = math.floor(len(x) / hop)
+        x = np.concatenate([np.zeros(n - first - ahead), x, np.zeros(ahead)])
     if n_frames == 0:
         raise ValueError(f"waveform is shorter than one frame: {len(waveform)} samples, window {n}, hop {hop}")
-    frames = np.lib.stride_tricks.sliding_window_view(x, n)[::hop][:n_frames]  # (T, n), a view
+    p, q = Fraction(hop).as_integer_ratio()
+    starts = np.arange(1, n_frames + 1) * p // q - first
+    views = np.lib.stride_tricks.sliding_window_view(x, n)
+    frames = views[starts] if q > 1 else views[::first][:n_frames]  # (T, n), a view if the hop is whole
     return np.ascontiguousarray(np.abs(np.fft.rfft(frames * window, n_fft, axis=1)).T)
 
 
@@ -242,7 +253,8 @@ def log_band_spectrogram(
 ) -> tuple[Array, Array]:
     """Return the power in log-spaced triangular bands, in dB above the floor, and their frequencies in Hz.
 
-    max(0, 10 log10(power / reference) + dynamic_range_db), with the power of `band_power`; causal.
+    max(0, 10 log10(power / reference) + dynamic_range_db), with the power of `band_power`; causal. To compare the
+    levels of several sounds give them one `reference`, as `strflab.data.from_spike_times` does.
 
     Parameters
     ----------
@@ -250,7 +262,7 @@ def log_band_spectrogram(
     sample_rate, low_hz, high_hz : float
         Hz.
     dt_ms : float
-        Frame length, ms, a whole number of samples.
+        Frame length, ms.
     n_bands : int
     dynamic_range_db : float
         Distance of the floor from the reference, dB.
@@ -274,6 +286,17 @@ def log_band_spectrogram(
     return np.maximum(0.0, decibel), frequencies
 
 
+def log_spectrograms(waveforms: Sequence[NDArray], sample_rate: float, dt_ms: float, **bands: Any) -> list:
+    """Return `log_band_spectrogram` of each sound, in dB relative to the loudest point of all, so that levels compare.
+
+    >>> loud, soft = log_spectrograms([np.ones(3200), 0.1 * np.ones(3200)], 32000, 5.0)
+    >>> round(float(loud[0].max() - soft[0].max()))
+    20
+    """
+    loudest = max(band_power(x, sample_rate, dt_ms, **bands)[0].max() for x in waveforms)
+    return [log_band_spectrogram(x, sample_rate, dt_ms, **bands, reference=loudest or None) for x in waveforms]
+
+
 def band_power(
     waveform: NDArray,
     sample_rate: float,
@@ -284,16 +307,30 @@ def band_power(
 ) -> tuple[Array, Array]:
     """Return A |X|^2 (F, T), the power in log-spaced triangular bands, and their frequencies (F,) in Hz.
 
-    Hann windows of two frames, the second of them bin t itself (causal), zero-padded fourfold.
+    Hann windows of two frames, the second of them bin t itself (causal), zero-padded fourfold. A frame need not be a
+    whole number of samples: the last one of bin t is the last before (t + 1) dt_ms.
+
+    Raises
+    ------
+    ValueError
+        If `high_hz` lies above half the sample rate, where a file holds nothing.
 
     >>> band_power(np.zeros(3200), 32000)[0].shape
     (32, 20)
+    >>> band_power(np.zeros(44100), 44100, dt_ms=5.0)[0].shape  # 220.5 samples a frame
+    (32, 200)
     """
-    hop = samples_per_frame(dt_ms, sample_rate)
+    rate, dt = number("sample_rate", sample_rate, above=0), number("dt_ms", dt_ms, above=0)
+    number("high_hz", high_hz, at_most=rate / 2)
+    hop = Fraction(rate).limit_denominator(1000) * Fraction(dt).limit_denominator(10**6) / 1000  # samples
+    if hop < 1:
+        raise ValueError(f"dt_ms={dt_ms}: must be at least one sample, {1000 / sample_rate:g} ms")
+    size = math.ceil(hop)
     frequencies = log_centres(low_hz, high_hz, n_bands)
-    filters = triangular_filterbank(np.fft.rfftfreq(8 * hop, 1 / sample_rate), frequencies)
-    taper = np.hanning(2 * hop + 2)[1:-1]
-    return filters @ short_time_amplitude(waveform, taper, hop, 8 * hop, align="end") ** 2, frequencies
+    filters = triangular_filterbank(np.fft.rfftfreq(8 * size, 1 / sample_rate), frequencies)
+    taper = np.hanning(2 * size + 2)[1:-1]
+    amplitude = short_time_amplitude(waveform, taper, hop if hop.denominator > 1 else size, 8 * size, align="end")
+    return filters @ amplitude**2, frequencies
 
 
 def samples_per_frame(dt_ms: float, sample_rate: float) -> int:

@@ -19,13 +19,8 @@ import numpy as np
 from strflab.data.dataset import NeuralDataset
 from strflab.data.fetch import Remote, fetch, verify
 from strflab.data.simulate import simulate
-from strflab.data.spectrogram import (
-    band_power,
-    gaussian_spectrogram,
-    log_band_spectrogram,
-    log_centres,
-    samples_per_frame,
-)
+from strflab.data.spectrogram import gaussian_spectrogram, log_centres, log_spectrograms, samples_per_frame
+from strflab.data.spikes import count_spikes, read_spike_times
 from strflab.validation import choice
 
 N_CLIPS = 20
@@ -71,7 +66,7 @@ def load(dt_ms: float = 1.0, spectrogram: Literal["lab", "log"] = "lab") -> Neur
     if spectrogram == "lab":
         spectra = [gaussian_spectrogram(x, SAMPLE_RATE, dt_ms) for x in waveforms]
     else:
-        spectra = _log_spectra(waveforms, dt_ms)
+        spectra = log_spectrograms(waveforms, SAMPLE_RATE, dt_ms)
     trials = [read_spikes(folder / f"spike{k}") for k in range(1, N_CLIPS + 1)]
     return NeuralDataset(
         [s for s, _ in spectra],
@@ -119,32 +114,9 @@ def read_sound(path: Path) -> np.ndarray:
 
 
 def read_spikes(path: Path) -> list[np.ndarray]:
-    """Return the spike times of each trial, ms: a row a trial, an empty row a trial without spikes."""
-    rows = path.read_text().removesuffix("\n").split("\n")
-    try:
-        trials = [np.array(row.split(), dtype=float) for row in rows]
-    except ValueError as error:
-        raise ValueError(f"{path}: a row must hold spike times in ms: {error}") from None
-    for number, times in enumerate(trials, start=1):
-        if not np.isfinite(times).all() or (times < 0).any():
-            raise ValueError(f"{path}: row {number} has a spike time that is negative or not finite")
+    """Return the spike times of each trial, s: a row a trial in ms, an empty row a trial without spikes."""
+    trials = read_spike_times(path, unit="ms")
+    for row, times in enumerate(trials, start=1):
+        if (times < 0).any():
+            raise ValueError(f"{path}: row {row} has a spike time that is negative")
     return trials
-
-
-def count_spikes(trials: list[np.ndarray], dt_ms: float, n_frames: int) -> np.ndarray:
-    """Return spikes per bin (R, T); bin t holds the times in [t dt, (t + 1) dt), later spikes are left out.
-
-    >>> count_spikes([np.array([0.0, 4.9, 5.0, 99.0]), np.array([])], 5.0, 3).tolist()
-    [[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
-    """
-    counts = np.zeros((len(trials), n_frames), np.float32)
-    for row, times in zip(counts, trials):
-        bins = (times // dt_ms).astype(int)
-        np.add.at(row, bins[bins < n_frames], 1)
-    return counts
-
-
-def _log_spectra(waveforms: list[np.ndarray], dt_ms: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return each song's spectrogram, in dB relative to the loudest point of all songs, so that levels compare."""
-    loudest = max(band_power(x, SAMPLE_RATE, dt_ms)[0].max() for x in waveforms)
-    return [log_band_spectrogram(x, SAMPLE_RATE, dt_ms, reference=loudest) for x in waveforms]

@@ -50,12 +50,12 @@ class Clips:
         # of a neuron's frames, each weighs as its repeats; all neurons weigh as their frames
         weight = weight / weight.sum((0, 2, 3), keepdim=True).clamp(min=1) * heard.sum((0, 2, 3), True)
         self.x = _padded(dataset.stimuli, longest).unsqueeze(1).to(device, dtype)
-        self.psth = torch.where(heard, psth, math.nan).to(device, dtype)
+        self.correlate = metrics.Correlator(torch.where(heard, psth, math.nan).to(device, dtype))
         self.y = torch.where(heard, psth, 0).to(device, dtype)
         if (weight == weight[:1, ..., :1]).all():  # nothing is missing: one number a neuron says it all
             weight = weight[:1, ..., :1]
         self.weight = weight.to(device, dtype)  # (B, N, 1, T), or (1, N, 1, 1) if every frame weighs the same
-        self.ccmax = torch.as_tensor(dataset.ccmax, device=device)
+        self.ccmax = dataset.ccmax
         self.loss_name = loss
         self.elementwise = LOSSES[loss]
         if loss == "nmse":
@@ -88,7 +88,14 @@ class Clips:
     def pieces(
         self, clips: Tensor, n_frames: int, unheard: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A random piece of each clip; its first `unheard` frames weigh nothing unless they begin the clip."""
+        """A random piece of each clip; its first `unheard` frames weigh nothing unless they begin the clip.
+
+        Parameters
+        ----------
+        clips : (B,) which
+        n_frames : length of a piece
+        generator : that draws where a piece begins
+        """
         room = (self.lengths[clips] - n_frames).clamp(min=0)
         start = (torch.rand(len(clips), generator=generator) * (room + 1)).long()
         frames = (start[:, None] + torch.arange(n_frames)).clamp(max=self.x.shape[-1] - 1)
@@ -101,12 +108,22 @@ class Clips:
         return x, y, weight * counts
 
     def loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        """The mean loss of a frame that was heard."""
+        """The mean loss of a frame that was heard.
+
+        Parameters
+        ----------
+        prediction, y, weight : (B, N, 1, T) or (B, N, T) as a step has them: rates, mean response, repeats that count
+        """
         loss, heard = self.losses(prediction, y, weight)
         return loss.sum() / heard.sum().clamp(min=1)
 
     def losses(self, prediction: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each neuron the sum of its weighted losses (N,), and of how many frames."""
+        """Of each neuron the sum of its weighted losses (N,), and of how many frames.
+
+        Parameters
+        ----------
+        prediction, y, weight : as for `loss`
+        """
         loss, heard = self.elementwise(prediction.to(y.dtype), y), weight > 0
         if weight.shape != y.shape:  # one number a neuron
             return loss.sum((0, 2, 3)) * weight.flatten(), heard.flatten() * (loss.numel() // loss.shape[1])
@@ -120,17 +137,36 @@ class Clips:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, monitor: str) -> tuple[float, np.ndarray]:
-        """Loss over all clips and the monitored score (N,) of the model."""
+        """Loss over all clips and the monitored score (N,) of the model.
+
+        Parameters
+        ----------
+        model : the one that these clips are for
+        monitor : which score, as in `Recipe`
+        """
         prediction = self.predict(model)
         per_neuron, heard = self.losses(prediction, self.y, self.weight)
         loss = float(per_neuron.sum() / heard.sum().clamp(min=1))
         if monitor == "loss":
             return loss, (per_neuron / heard.clamp(min=1)).cpu().numpy()
         rate = prediction.exp() if self.loss_name == "poisson_log" else prediction
-        scores = metrics.corrcoef(rate, self.psth)
-        if monitor == "normalized_corrcoef":
-            scores = scores / self.ccmax  # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
-        return loss, scores.cpu().numpy()
+        return loss, self.scores(rate, monitor)
+
+    def scores(self, rate: Tensor, monitor: str, neurons: Tensor | None = None) -> np.ndarray:
+        """Score predicted rates, (N,) or (K,).
+
+        Parameters
+        ----------
+        rate : (B, N, 1, T), or (B, K, 1, T) of K `neurons`, spikes per bin
+        monitor : "corrcoef" or "normalized_corrcoef"
+        neurons : (K,) which neurons; None: all
+        """
+        scores = self.correlate(rate, neurons).cpu().numpy()
+        if monitor == "corrcoef":
+            return scores
+        # cov / sqrt(var(p) SP) = [cov / sqrt(var(p) var(y))] / sqrt(SP / var(y))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return scores / (self.ccmax if neurons is None else self.ccmax[neurons.cpu().numpy()])
 
 
 def unheard_frames(model: nn.Module, n_frames: int) -> int:

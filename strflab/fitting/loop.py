@@ -59,7 +59,13 @@ class Diverged(RuntimeError):
 
     @classmethod
     def at(cls, record: dict[str, float], recipe: Recipe) -> Diverged:
-        """The error for an epoch whose losses are no longer numbers."""
+        """The error for an epoch whose losses are no longer numbers.
+
+        Parameters
+        ----------
+        record : of the epoch, as in the history
+        recipe : of the fit
+        """
         return cls(
             f"the loss is {record['train_loss']} in training and {record['validation_loss']} in validation at "
             f"epoch {record['epoch']}: lower learning_rate={recipe.learning_rate:g} or set "
@@ -68,7 +74,12 @@ class Diverged(RuntimeError):
 
     @classmethod
     def without_score(cls, recipe: Recipe) -> Diverged:
-        """The error for a fit that never had a score to choose its weights by."""
+        """The error for a fit that never had a score to choose its weights by.
+
+        Parameters
+        ----------
+        recipe : of the fit
+        """
         return cls(f"{recipe.monitor} was never a number: no neuron of the validation clips has signal power > 0")
 
 
@@ -150,6 +161,11 @@ def initialize_output(model: nn.Module, clips: Clips) -> None:
 
     The gradient through an output nonlinearity is small far from the rates that neurons have, and their spread
     differs by a factor of ten and more: from there a fit needs many steps only to find the scale.
+
+    Parameters
+    ----------
+    model : whose readout is started
+    clips : that it will learn from
     """
     readout = getattr(model, "readout", None)
     if getattr(model, "fitted", False) or not hasattr(readout, "initialize"):

@@ -11,7 +11,12 @@ LOWEST_RATE = 1e-4  # spikes per bin, at which the Poisson loss stops being loga
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """``(p - y)^2``."""
+    """``(p - y)^2``.
+
+    Parameters
+    ----------
+    prediction, target : tensors of one shape
+    """
     return nn.functional.mse_loss(prediction, target, reduction="none")
 
 
@@ -21,6 +26,10 @@ def poisson_loss(prediction: Tensor, target: Tensor, lowest: float = LOWEST_RATE
     Below `lowest` it goes on as the parabola of the same value and slope, so that a rate of zero or less is finite,
     has a gradient that leads back, and is bounded from below: a logarithm that is only clamped would reward
     ever more negative rates where there are no spikes.
+
+    Parameters
+    ----------
+    prediction, target : tensors of one shape, spikes per bin
     """
     safe = prediction.clamp(min=lowest)
     below = prediction - safe  # <= 0
@@ -30,7 +39,12 @@ def poisson_loss(prediction: Tensor, target: Tensor, lowest: float = LOWEST_RATE
 
 
 def poisson_log_loss(log_rate: Tensor, target: Tensor) -> Tensor:
-    """``exp(z) - y z`` for predicted log rates z: the same likelihood, for models without an output nonlinearity."""
+    """``exp(z) - y z`` for predicted log rates z: the same likelihood, for models without an output nonlinearity.
+
+    Parameters
+    ----------
+    log_rate, target : tensors of one shape
+    """
     return torch.exp(log_rate) - target * log_rate
 
 

@@ -188,6 +188,10 @@ class Recipe:
     def from_dict(cls, settings: dict[str, Any]) -> Recipe:
         """The recipe that `to_dict` described.
 
+        Parameters
+        ----------
+        settings : by name
+
         Raises
         ------
         ValueError : a setting that does not exist

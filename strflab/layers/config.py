@@ -73,10 +73,18 @@ def from_config(config: Any) -> Any:
     return REGISTRY[values.pop("type")](**values)
 
 
+def registered(name: str, base: type) -> type | None:
+    """Return the class of this name that is derived from `base`; None if there is none, or it is a private one."""
+    found = REGISTRY.get(name)
+    known = found is not None and issubclass(found, base) and found is not base and not name.startswith("_")
+    return found if known else None
+
+
 def make_part(name: str, spec: Any, base: type, names: dict[str, type]) -> Any:
     """Return the part that `spec` asks for: an instance as it is, a name, or a dict with ``"type"`` and options.
 
-    `names` maps the short names that users write to classes; class names are understood as well.
+    `names` maps the short names that users write to classes. The name of any class derived from `base` is understood as
+    well, also of one that is defined outside of this library.
     """
     if isinstance(spec, base):
         return spec
@@ -87,7 +95,7 @@ def make_part(name: str, spec: Any, base: type, names: dict[str, type]) -> Any:
         kind = spec.get("type")
     found = None
     if isinstance(kind, str):
-        found = names.get(kind.lower()) or next((c for c in names.values() if c.__name__ == kind), None)
+        found = names.get(kind.lower()) or registered(kind, base)
     if found is None:
         raise ValueError(
             f"{name}={spec!r}: must be one of {', '.join(repr(n) for n in names)}, a dict with that name as 'type', "

@@ -72,7 +72,13 @@ class LMU(Backbone):
             return joint[..., : self.size].transpose(0, 1), joint[-1]
 
     def step(self, state: tuple[Tensor, Tensor], inputs: tuple[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """One frame, as the equations say: the state is h (B, H) and m (B, M)."""
+        """One frame, as the equations say: the state is h (B, H) and m (B, M).
+
+        Parameters
+        ----------
+        state : (h, m)
+        inputs : the input's part of the next h, and of what is written to the memory
+        """
         (h, m), (x,) = state, inputs
         u = x @ self.e_x + h @ self.e_h + m @ self.e_m  # (B,)
         m = m @ self.A.T + u[:, None] * self.B

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strflab.layers.activations import Pointwise
@@ -49,7 +50,12 @@ class STRFReadout(CausalLayer):
         return self.strf.memory
 
     def initialize(self, mean: Tensor, sd: Tensor) -> None:
-        """Bring filters, constants and nonlinearity to the scale of neurons with these means and sds (N,)."""
+        """Bring filters, constants and nonlinearity to the scale of neurons with these means and sds (N,).
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the neurons' responses
+        """
         mean, sd = _initialized(self.activation, mean, sd)
         with torch.no_grad():
             if self.norm is not None:
@@ -134,7 +140,12 @@ class LinearReadout(CausalLayer):
         return self.fc if isinstance(self.fc, nn.Linear) else self.fc[-1]  # type: ignore[index]
 
     def initialize(self, mean: Tensor, sd: Tensor) -> None:
-        """Bring weights, constants and nonlinearity to the scale of neurons with these means and sds (N,)."""
+        """Bring weights, constants and nonlinearity to the scale of neurons with these means and sds (N,).
+
+        Parameters
+        ----------
+        mean, sd : (N,) of the neurons' responses
+        """
         mean, sd = _initialized(self.activation, mean, sd)
         with torch.no_grad():
             self.last.weight.mul_(sd[:, None])
@@ -147,8 +158,17 @@ class LinearReadout(CausalLayer):
         return stream(self.activation, self._weigh(x), state)
 
     def _weigh(self, x: Tensor) -> Tensor:
-        x = x.flatten(1, 2).transpose(1, 2)  # (B, T, C F)
-        return self.fc(x).transpose(1, 2).unsqueeze(2)  # (B, N, 1, T)
+        x = x.flatten(1, 2)  # (B, C F, T)
+        for layer in [self.fc] if isinstance(self.fc, nn.Linear) else self.fc:  # type: ignore[union-attr]
+            x = _dense(layer, x) if isinstance(layer, nn.Linear) else layer(x)
+        return x.unsqueeze(2)  # (B, N, 1, T)
+
+
+def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The dense layer at each frame: (B, C, T) to (B, N, T), either of which may lie in memory frame by frame."""
+    if x.stride(-1) == 1:  # a convolution's output, which this one takes without a copy, under vmap too
+        return F.conv1d(x, layer.weight.unsqueeze(-1), layer.bias)
+    return torch.baddbmm(layer.bias[:, None], layer.weight.expand(len(x), -1, -1), x)
 
 
 def _initialized(activation: nn.Module, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,13 @@ class Backbone(CausalLayer, Configurable):
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the output for the frames `x` (B, T, H) that follow those already heard, and the new state."""
+        """Return the output for the frames `x` (B, T, H) that follow those already heard, and the new state.
+
+        Parameters
+        ----------
+        x : (B, T, H) frames
+        state : what the call before returned; None at the start of a sound
+        """
         raise NotImplementedError
 
 
@@ -99,23 +105,51 @@ class _Gated(Backbone):
             return y.transpose(0, 1), state
 
     def prefers_kernel(self, x: Tensor) -> bool:
-        """Whether torch's kernel is the fastest; a compiler would unroll it."""
+        """Whether torch's kernel is the fastest; a compiler would unroll it.
+
+        Parameters
+        ----------
+        x : (B, T, H) input
+        """
         return x.is_cuda and not torch.compiler.is_compiling()
 
     def project(self, x: Tensor) -> Tensor:
-        """The input's part of the gates, (B, T, H) -> (T, B, gates H), with both biases."""
+        """The input's part of the gates, (B, T, H) -> (T, B, gates H), with both biases.
+
+        Parameters
+        ----------
+        x : (B, T, H) input
+        """
         return F.linear(x.transpose(0, 1), self.weight_ih, self.bias_ih + self.bias_hh)
 
     def step(self, state: Any, inputs: tuple[Tensor]) -> tuple[Any, Tensor]:
-        """One frame: the next state, and the output (B, H)."""
+        """One frame: the next state, and the output (B, H).
+
+        Parameters
+        ----------
+        state : (h,) or (h, c), (B, H) each
+        inputs : what `project` gives for the frame, in a tuple
+        """
         raise NotImplementedError
 
     def run(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """All frames: what `step` gives."""
+        """All frames: what `step` gives.
+
+        Parameters
+        ----------
+        x : (T, B, gates H), what `project` gives
+        state : as for `step`
+        """
         raise NotImplementedError
 
     def run_kernel(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """All frames by torch's kernel."""
+        """All frames by torch's kernel.
+
+        Parameters
+        ----------
+        x : (B, T, H) input
+        state : as for `step`
+        """
         states: Any = [s.unsqueeze(0) for s in state] if self.n_states > 1 else state[0].unsqueeze(0)
         weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
         # with biases, one layer, no dropout, one direction, batch first

@@ -50,7 +50,12 @@ class _StateSpace(Backbone):
         self.a_imag: nn.Parameter
 
     def kernel(self, n: int) -> Tensor:
-        """The first `n` values of the convolution's kernel (H, n)."""
+        """The first `n` values of the convolution's kernel (H, n).
+
+        Parameters
+        ----------
+        n : frames
+        """
         raise NotImplementedError
 
     def discrete(self) -> Any:
@@ -58,7 +63,14 @@ class _StateSpace(Backbone):
         raise NotImplementedError
 
     def advance(self, discrete: Any, state: Tensor, x: Tensor) -> Tensor:
-        """The state (B, H, N/2) one frame on, with the input x (B, H)."""
+        """The state (B, H, N/2) one frame on, with the input x (B, H).
+
+        Parameters
+        ----------
+        discrete : what the method `discrete` returns
+        state : (B, H, N/2) complex
+        x : (B, H)
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

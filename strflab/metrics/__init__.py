@@ -15,6 +15,7 @@ from strflab.metrics.coherence import (
 )
 from strflab.metrics.comparison import Comparison, Summary, compare, summarize
 from strflab.metrics.correlation import (
+    Correlator,
     corrcoef,
     fve,
     normalized_corrcoef,
@@ -35,6 +36,7 @@ from strflab.metrics.noise_ceiling import (
 __all__ = [
     "Coherence",
     "Comparison",
+    "Correlator",
     "Summary",
     "ccmax",
     "ccmax_split_half",

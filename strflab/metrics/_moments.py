@@ -64,13 +64,13 @@ class PsthSums(_Sums):
 
     def centred(self) -> PsthSums:
         n = self.n.clamp_min(1)
-        noise = _less(self.noise, self.a.square().sum(-1) / n)
+        noise = less(self.noise, self.a.square().sum(-1) / n)
         return replace(
             self,
             y=torch.zeros_like(n),
             p=torch.zeros_like(n),
-            yy=_less(self.yy, self.y.square() / n),
-            pp=_less(self.pp, self.p.square() / n),
+            yy=less(self.yy, self.y.square() / n),
+            pp=less(self.pp, self.p.square() / n),
             yp=self.yp - self.y * self.p / n,
             s2=self.s2 * torch.where(self.noise > 0, noise / self.noise, 0),
             noise=noise,
@@ -92,7 +92,7 @@ class PairSums(_Sums):
         return replace(
             self,
             x=torch.zeros_like(n),
-            xx=_less(self.xx, self.x.square() / n),
+            xx=less(self.xx, self.x.square() / n),
             xy=self.xy - self.x * self.x.mT / n,
         )
 
@@ -118,7 +118,7 @@ class HalfSums(_Sums):
     def centred(self) -> HalfSums:
         n = self.n.clamp_min(1)
         zero = torch.zeros_like(n)
-        aa, bb = _less(self.aa, self.a.square() / n), _less(self.bb, self.b.square() / n)
+        aa, bb = less(self.aa, self.a.square() / n), less(self.bb, self.b.square() / n)
         return replace(self, a=zero, b=zero, aa=aa, bb=bb, ab=self.ab - self.a * self.b / n)
 
 
@@ -257,7 +257,7 @@ class _Even:
         repeats = self.gram[:, 1:, 1:]
         power, whole = repeats.diagonal(dim1=1, dim2=2).sum(-1), repeats.sum((1, 2))
         y = self.sums[:, 1:].sum(-1) / R
-        s2 = _less(power, whole / R) / spare
+        s2 = less(power, whole / R) / spare
         return PsthSums(
             n=self.n,
             y=y,
@@ -357,7 +357,7 @@ def _with_repeats(x: Tensor, R: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def _less(power: Tensor, lost: Tensor) -> Tensor:
+def less(power: Tensor, lost: Tensor) -> Tensor:
     """power - lost, zero where only rounding error is left."""
     left = power - lost
     return torch.where(left <= TINY * power, 0.0, left)

@@ -23,7 +23,14 @@ MEMORY = 2**22  # float64 values that a block of neurons may take
 
 
 class Coherence(NamedTuple):
-    """Coherence of each neuron in each frequency, with its jackknife confidence band."""
+    """Coherence of each neuron in each frequency, with its jackknife confidence band.
+
+    Parameters
+    ----------
+    frequencies : (F,) Hz
+    coherence : (N, F), magnitude, between 0 and 1
+    lower, upper : (N, F) ends of the band
+    """
 
     frequencies: Any  # (F,) Hz
     coherence: Any  # (N, F), magnitude, between 0 and 1

@@ -12,7 +12,14 @@ from strflab.metrics._clips import ArrayLike, tensor
 
 
 class Summary(NamedTuple):
-    """Average scores of a population; an interval is (lower, upper)."""
+    """Average scores of a population; an interval is (lower, upper).
+
+    Parameters
+    ----------
+    n, n_missing : neurons with a score, and those whose score is NaN
+    mean, mean_interval : over neurons
+    median, median_interval : over neurons
+    """
 
     n: int  # neurons with a score
     n_missing: int  # neurons whose score is NaN
@@ -29,7 +36,16 @@ class Summary(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Scores of model a less those of model b, neuron by neuron."""
+    """Scores of model a less those of model b, neuron by neuron.
+
+    Parameters
+    ----------
+    n, n_missing : neurons that both score, and the others
+    mean_difference, interval : and its bootstrap interval
+    median_difference : of a less b
+    n_higher : neurons on which a scores higher than b
+    statistic, p_value : Wilcoxon's, two-sided
+    """
 
     n: int  # neurons that both score
     n_missing: int

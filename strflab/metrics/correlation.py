@@ -13,7 +13,8 @@ NIPS 15. r_ceiling: Pennington & David (2023), doi:10.1371/journal.pcbi.1011110.
 
 All of them take the prediction first, need no loop over neurons or repeats, and are computed in float64. Numerator and
 denominator share their frames, their centring and their normalisation, so that the true rate has CCnorm = SPE = 1 in
-expectation. CC and FVE use every frame that has a repeat; what is corrected for noise uses the frames with two or more.
+expectation, but for what dividing by an uncertain SP adds: with two or three repeats of a noisy neuron CCnorm errs
+upwards. CC and FVE use every frame that has a repeat; what is corrected for noise uses the frames with two or more.
 A frame counts the same whatever its number of repeats. A neuron alone is NaN where its prediction is NaN in a scored
 frame, its response does not vary, or a noise-corrected score has SP <= 0. A constant prediction has no correlation
 (NaN) and explains nothing (FVE = SPE = 0).
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 from strflab.metrics._clips import ArrayLike, read_clips, tensor
-from strflab.metrics._moments import PairSums, PsthSums, Statistics, ratio, statistics
+from strflab.metrics._moments import PairSums, PsthSums, Statistics, less, ratio, statistics
 from strflab.metrics.noise_ceiling import ceilings, half_splits, signal_sum, split_half_ceiling
 
 FLOOR = 0.01  # of the mean correlation between trials, in r_ceiling
@@ -70,6 +71,63 @@ def corrcoef(
     clips = read_clips(response, prediction, lengths, mask)
     found = statistics(clips, centre, min_repeats=1, pairs=per_trial)
     return clips.wrap(_per_trial(_pairs(found)) if per_trial else _corrcoef(found.psth))
+
+
+class Correlator:
+    """`corrcoef` with one PSTH that is scored again and again, as in every epoch of a fit: its part is computed once.
+
+    Parameters
+    ----------
+    response : torch tensor (B, N, R, T), spikes per bin, NaN where missing
+
+    Raises
+    ------
+    ValueError
+        If the response, or later a prediction, has another shape.
+
+    Examples
+    --------
+    >>> follow = Correlator(torch.tensor([[[[2.0, 4.0, 7.0]]]]))
+    >>> follow(torch.tensor([[[[1.0, 2.0, 3.5]]]]))
+    tensor([1.], dtype=torch.float64)
+    """
+
+    def __init__(self, response: Tensor):
+        clips = read_clips(response)
+        y = torch.cat([x.double().nanmean(1) for x in clips.responses], -1)  # (N, B T)
+        heard = y.isfinite()
+        self.heard = None if heard.all() else heard
+        self.n = heard.sum(-1, dtype=torch.float64)
+        power = y.square().nansum(-1)
+        y = torch.where(heard, y - y.nanmean(-1, keepdim=True), 0)
+        left = less(power, power - y.square().sum(-1))
+        self.y = ratio(y, left.sqrt()[:, None])  # of length one
+        self.shape = tuple(response.shape[:2]) + tuple(response.shape[3:])
+
+    def __call__(self, prediction: Tensor, neurons: Tensor | None = None) -> Tensor:
+        """Correlation of each neuron's prediction with its PSTH.
+
+        Parameters
+        ----------
+        prediction : (B, N, 1, T), spikes per bin
+        neurons : (K,) which neurons of the response K predictions (B, K, 1, T) are of; None: all in their order
+
+        Returns
+        -------
+        Tensor : (N,) or (K,) float64, as from `corrcoef`
+        """
+        B, N, T = self.shape
+        wanted = (B, N if neurons is None else len(neurons), 1, T)
+        if tuple(prediction.shape) != wanted:
+            raise ValueError(f"prediction is {tuple(prediction.shape)}: the response asks for {wanted}")
+        p = prediction.to(self.y.device).squeeze(2).transpose(0, 1).flatten(1).double()
+        y, n, heard = self.y, self.n, self.heard
+        if neurons is not None:
+            y, n, heard = y[neurons], n[neurons], None if heard is None else heard[neurons]
+        if heard is not None:
+            p = torch.where(heard, p, 0)
+        power = p.square().sum(-1)
+        return ratio((p * y).sum(-1), less(power, p.sum(-1).square() / n.clamp_min(1)).sqrt())
 
 
 def normalized_corrcoef(

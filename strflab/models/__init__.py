@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from strflab.layers.config import registered
 from strflab.models.base import Model
 from strflab.models.convnet import ConvNet1D, ConvNet2D
 from strflab.models.deepstrf import from_deepstrf
 from strflab.models.dnet import DNet
 from strflab.models.linear import Linear, LinearNonlinear
 from strflab.models.nrf import NetworkReceptiveField
+from strflab.models.rules import check
 from strflab.models.statenet import StateNet
 from strflab.models.transformer import Transformer
 
@@ -39,13 +41,14 @@ __all__ = [
     "Transformer",
     "available",
     "build",
+    "check",
     "from_deepstrf",
     "from_pretrained",
 ]
 
 
 def available() -> list[str]:
-    """Return the names that `build` takes."""
+    """Return the names of this library's models; `build` takes those of your own classes too."""
     return list(ZOO)
 
 
@@ -54,7 +57,7 @@ def build(name: str, **options: Any) -> Model:
 
     Parameters
     ----------
-    name : one of `available()`
+    name : one of `available()`, or the name of a class of yours, derived from `Model`, that was defined or imported
     **options : arguments of its constructor
 
     Raises
@@ -68,13 +71,14 @@ def build(name: str, **options: Any) -> Model:
     """
     import inspect
 
-    if name not in ZOO:
-        raise ValueError(f"name={name!r}: must be one of {', '.join(ZOO)}")
-    allowed = inspect.signature(ZOO[name]).parameters
+    cls = ZOO.get(name) or registered(name, Model)
+    if cls is None:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(ZOO)}, or a class of yours derived from Model")
+    allowed = inspect.signature(cls).parameters
     for option in options:
         if option not in allowed:
             raise ValueError(f"{option}={options[option]!r}: {name} takes {', '.join(allowed)}")
-    return ZOO[name](**options)
+    return cls(**options)
 
 
 def from_pretrained(folder: Any) -> Model:

@@ -84,7 +84,12 @@ class Model(nn.Module, Configurable):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the predicted rates (B, N, 1, T), spikes per bin, for spectrograms (B, 1, F, T) or, where the model
-        holds a front-end, waveforms (B, 1, samples)."""
+        holds a front-end, waveforms (B, 1, samples).
+
+        Parameters
+        ----------
+        x : (B, 1, F, T) or (B, 1, samples)
+        """
         self._check_input(x)
         if self.wav2spec is not None and x.shape[-1] < float(self.wav2spec.samples_per_frame):
             per_frame = float(self.wav2spec.samples_per_frame)

@@ -113,7 +113,12 @@ class DNet(HiddenFields):
 
     def total_tau_ms(self, dt_ms: float) -> Tensor:
         """Return the time constants with which each neuron hears each hidden unit, (N, n_hidden), ms: the unit's own
-        plus, where the output leaks too, the neuron's. The paper reports this sum."""
+        plus, where the output leaks too, the neuron's. The paper reports this sum.
+
+        Parameters
+        ----------
+        dt_ms : length of a frame, ms
+        """
         tau = self.tau.expand(self.out_neurons, -1)
         for decay in self.decays()[1:]:
             tau = tau + decay.tau[:, None]

@@ -63,3 +63,7 @@ def __getattr__(name: str) -> Any:
     if name in _ANALYSES:
         return importlib.import_module(f"strflab.papers.{name}")
     raise AttributeError(f"module 'strflab.papers' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -101,13 +101,25 @@ def analyse(
 
 
 def verify(result: Result, ds: NeuralDataset) -> None:
-    """Raise ValueError unless the stored rates of the shown units give their stored scores on the recording."""
+    """Raise ValueError unless the stored rates of the shown units give their stored scores on the recording.
+
+    Parameters
+    ----------
+    result : of `analyse`, stored
+    ds : the recording
+    """
     units = population.in_paper(ds)[result["shown"]]
     population.check_scores(ENSEMBLE_OF, result["shown_rates"][0], result["shown_scores"], ds, units)
 
 
 def memory(model: torch.nn.Module, stimulus: torch.Tensor) -> float:
-    """Return how much a training step keeps for its gradient, MB, for one clip (F, T): the same on every machine."""
+    """Return how much a training step keeps for its gradient, MB, for one clip (F, T): the same on every machine.
+
+    Parameters
+    ----------
+    model : of the population
+    stimulus : (F, T)
+    """
     kept: dict[int, int] = {}
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
 

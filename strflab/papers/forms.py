@@ -34,6 +34,10 @@ DOUBLE_EXPONENTIAL = {"type": "double_exponential", "signed": True}  # four free
 def count_parameters(model: nn.Module) -> int:
     """Return the number of learnable parameters.
 
+    Parameters
+    ----------
+    model : any
+
     Examples
     --------
     >>> count_parameters(models.Linear())
@@ -160,6 +164,13 @@ def pennington2023_ln(
 ) -> models.LinearNonlinear:
     """LN: for each neuron five Gaussian spectral channels with a temporal filter each, summed; 140 parameters.
 
+    Parameters
+    ----------
+    out_neurons : N
+    n_frequency_bands : F
+    temporal_window_size : T, frames of history
+    rank : channels of a neuron
+
     Examples
     --------
     >>> count_parameters(pennington2023_ln())
@@ -177,7 +188,15 @@ def pennington2023_ln(
 def pennington2023_pop_ln(
     out_neurons: int, n_frequency_bands: int = 18, temporal_window_size: int = 25, *, n_channels: int = 120
 ) -> models.ConvNet1D:
-    """pop-LN: 120 Gaussian channels with a temporal filter each, which the neurons weigh."""
+    """pop-LN: 120 Gaussian channels with a temporal filter each, which the neurons weigh.
+
+    Parameters
+    ----------
+    out_neurons : N
+    n_frequency_bands : F
+    temporal_window_size : T, frames of history
+    n_channels : that the neurons share
+    """
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
@@ -192,7 +211,15 @@ def pennington2023_pop_ln(
 def pennington2023_single_cnn(
     out_neurons: int = 1, n_frequency_bands: int = 18, temporal_window_size: int = 25, *, n_channels: int = 6
 ) -> models.ConvNet1D:
-    """single-CNN: six rectified channels, for one neuron."""
+    """single-CNN: six rectified channels, for one neuron.
+
+    Parameters
+    ----------
+    out_neurons : N
+    n_frequency_bands : F
+    temporal_window_size : T, frames of history
+    n_channels : of the neuron
+    """
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
@@ -211,7 +238,16 @@ def pennington2023_cnn1d(
     n_channels: int = 100,
     n_hidden: int = 120,
 ) -> models.ConvNet1D:
-    """1D-CNN: 100 rectified channels, a rectified dense layer of 120."""
+    """1D-CNN: 100 rectified channels, a rectified dense layer of 120.
+
+    Parameters
+    ----------
+    out_neurons : N
+    n_frequency_bands : F
+    temporal_window_size : T, frames of history
+    n_channels : of the first stage
+    n_hidden : units of the dense layer
+    """
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
@@ -230,7 +266,16 @@ def pennington2023_cnn1dx2(
     n_channels: tuple[int, int] = (70, 80),
     n_hidden: int = 100,
 ) -> models.ConvNet1D:
-    """1Dx2-CNN: two convolutional stages, 70 channels of 15 frames and 80 of 10, a rectified dense layer of 100."""
+    """1Dx2-CNN: two convolutional stages, 70 channels of 15 frames and 80 of 10, a rectified dense layer of 100.
+
+    Parameters
+    ----------
+    out_neurons : N
+    n_frequency_bands : F
+    temporal_window_size : T, frames of history
+    n_channels : of the two stages
+    n_hidden : units of the dense layer
+    """
     return models.ConvNet1D(
         n_frequency_bands,
         temporal_window_size,
@@ -252,6 +297,14 @@ def pennington2023_cnn2d(
     """2D-CNN: three layers of ten filters of 8 frames by 3 bands, rectified, a rectified dense layer of 90.
 
     A layer is padded with what silence gives there, not with zeros (`strflab.layers.CausalConv2dStack`).
+
+    Parameters
+    ----------
+    out_neurons : N
+    n_frequency_bands : F
+    temporal_window_size : T, frames of history
+    c_hidden : filters a layer
+    n_hidden : units of the dense layer
     """
     return models.ConvNet2D(
         n_frequency_bands,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,16 +186,19 @@ def _builder(ds: NeuralDataset, n_hidden: int) -> Callable[[], models.NetworkRec
 
 
 def _fitted(sweep: Sweep) -> list[models.NetworkReceptiveField]:
-    if sweep.failed:
-        raise RuntimeError(f"networks {sweep.failed} could not be fitted: {sweep.errors[sweep.failed[0]]}")
-    return [cast(models.NetworkReceptiveField, net).cpu() for net in sweep.models()]
+    return [net.cpu() for net in sweep.all_models()]
 
 
 # ---- sub-fields
 
 
 def signed_fields(model: models.NetworkReceptiveField) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sub-fields sign(v_j) w_j, (H, F, T), and the weights |v_j|, (H,), with which the neuron hears them."""
+    """Return the sub-fields sign(v_j) w_j, (H, F, T), and the weights |v_j|, (H,), with which the neuron hears them.
+
+    Parameters
+    ----------
+    model : the paper's network of one neuron
+    """
     v = model.readout.weight.detach()[0].double()
     fields = model.STRFs()[:, 0].detach().double()
     return (torch.sign(v)[:, None, None] * fields).numpy(), v.abs().numpy()
@@ -203,7 +206,13 @@ def signed_fields(model: models.NetworkReceptiveField) -> tuple[np.ndarray, np.n
 
 @torch.no_grad()
 def drives(model: models.NetworkReceptiveField, ds: NeuralDataset) -> np.ndarray:
-    """Return the signed drives d_j (H, frames) of the sub-fields by all clips, where their whole history was heard."""
+    """Return the signed drives d_j (H, frames) of the sub-fields by all clips, where their whole history was heard.
+
+    Parameters
+    ----------
+    model : the paper's network of one neuron
+    ds : clips to hear
+    """
     sign = torch.sign(model.readout.weight[0])[:, None]
     bank = model.core[0]  # type: ignore[index]
     heard = [bank(x[None, None])[0].flatten(1)[:, _skipped(model) :] for x in ds.stimuli]  # (H, frames) each
@@ -211,7 +220,13 @@ def drives(model: models.NetworkReceptiveField, ds: NeuralDataset) -> np.ndarray
 
 
 def strongest_pair(model: models.NetworkReceptiveField, drive: np.ndarray) -> np.ndarray:
-    """Return the two sub-fields that move the network most: those of the largest |v_j| sd(h(d_j)), (2,) indices."""
+    """Return the two sub-fields that move the network most: those of the largest |v_j| sd(h(d_j)), (2,) indices.
+
+    Parameters
+    ----------
+    model : the paper's network of one neuron
+    drive : (H, frames), what `drives` gives
+    """
     moved = signed_fields(model)[1] * hidden(drive).std(1)
     return np.argsort(-moved, kind="stable")[:2]
 
@@ -306,7 +321,12 @@ def substitution(rates: ArrayLike) -> np.ndarray:
 
 
 def hidden(z: np.ndarray) -> np.ndarray:
-    """The paper's hidden nonlinearity, h(z) = 1.7159 tanh(2z/3)."""
+    """The paper's hidden nonlinearity, h(z) = 1.7159 tanh(2z/3).
+
+    Parameters
+    ----------
+    z : of any shape
+    """
     return 1.7159 * np.tanh(2 / 3 * np.asarray(z, float))
 
 

@@ -21,7 +21,13 @@ NOISIEST = 2.0  # noise power of a unit's PSTH over its signal power, up to whic
 
 
 def fit(train: NeuralDataset, history_ms: float) -> rc.LinearNonlinearSTRF:
-    """Return the linear-nonlinear model of every unit for this much history."""
+    """Return the linear-nonlinear model of every unit for this much history.
+
+    Parameters
+    ----------
+    train : clips to fit and to choose penalties by
+    history_ms : of the filters, ms
+    """
     n_lags = rc.lags_from_ms(history_ms, train.dt_ms)
     alphas = 10.0 ** np.arange(1, 7.5, 0.5)
     return rc.LinearNonlinearSTRF(rc.RidgeSTRF(n_lags=n_lags, alphas=alphas, cv=FOLDS, edges="valid"), "sigmoid").fit(
@@ -30,14 +36,27 @@ def fit(train: NeuralDataset, history_ms: float) -> rc.LinearNonlinearSTRF:
 
 
 def score(estimator: rc.STRFEstimator, test: NeuralDataset) -> np.ndarray:
-    """Return CCnorm (N,) on the frames whose whole history was heard."""
+    """Return CCnorm (N,) on the frames whose whole history was heard.
+
+    Parameters
+    ----------
+    estimator : fitted
+    test : clips that it was not fitted to
+    """
     skip = estimator.skipped_frames
     predictions = [p[:, skip:] for p in estimator.predict(test)]
     return np.asarray(metrics.normalized_corrcoef(predictions, [r[..., skip:].numpy() for r in test.responses]))
 
 
 def analyse(ds: NeuralDataset, histories_ms: Sequence[float] = HISTORIES_MS, n_shown: int = 8) -> dict[str, np.ndarray]:
-    """Return the arrays of the chapter: scores of both models by history, and the fields of the best units."""
+    """Return the arrays of the chapter: scores of both models by history, and the fields of the best units.
+
+    Parameters
+    ----------
+    ds : NS1, or the set that stands in for it
+    histories_ms : to compare, ms
+    n_shown : units whose fields are kept
+    """
     train, test = ns1.paper_split(ds)
     linear, nonlinear = [], []
     for history in histories_ms:

@@ -105,7 +105,15 @@ def build(
 
 def recipe(name: str, seed: int = 0, epochs: int | None = None, n_clips: int = N_TRAIN) -> Recipe:
     """Return a family's recipe, or the same for other epochs; fewer clips are heard more often, by the root of 16 over
-    their number."""
+    their number.
+
+    Parameters
+    ----------
+    name : of a model of the chapter
+    seed : of weights and clip order
+    n_clips : that it learns from
+    epochs : in place of the family's
+    """
     chosen = replace(RECIPE, **FAMILIES[choice("name", name, FAMILIES)].recipe, seed=seed)
     n_epochs = round((epochs or chosen.epochs) * np.sqrt(N_TRAIN / n_clips))
     return replace(chosen, epochs=n_epochs, patience=n_epochs)
@@ -116,6 +124,10 @@ def halves(ds: NeuralDataset) -> np.ndarray:
 
     Neurons of one penetration, whose folder in NS1 is the same up to its first "-" or ".", are in the same half. The
     largest penetrations come first, each to the half that has fewer neurons.
+
+    Parameters
+    ----------
+    ds : the population
     """
     folders = [str(neuron.get("path", f"{neuron['id']}/")).rpartition("/")[0] for neuron in ds.neurons]
     sites, where, counts = np.unique(
@@ -282,7 +294,7 @@ class _Lab:
         ]
         one = partial(build, SINGLE, self.ds.n_bands, 1, self.ds.dt_ms)
         sweep = sweeps.fit_many(one, self.ds, members, device=self.device)
-        return self.scored, _models(sweep), sweep.seconds
+        return self.scored, sweep.all_models(), sweep.seconds
 
     def job(
         self, name: str, seed: int, neurons: np.ndarray | None = None, clips: list[int] | None = None, size: int = -1
@@ -302,7 +314,7 @@ class _Lab:
         sweep = sweeps.fit_many(list(starts), self.ds, members, **options)
         return {
             key: (np.array(member.neurons), [model], 0.0)
-            for key, member, model in zip(jobs, members, _models(sweep), strict=True)
+            for key, member, model in zip(jobs, members, sweep.all_models(), strict=True)
         }
 
     def transferred(self, core: Fitted, others: np.ndarray, seed: int, clips: list[int]) -> Job:
@@ -359,12 +371,3 @@ class _Lab:
 
 def _stored(kept: results.StoredFit, neurons: np.ndarray) -> Fitted:
     return neurons, [kept.model], kept.record["seconds"]
-
-
-def _models(sweep: sweeps.Sweep) -> list[Any]:
-    """The models of a sweep, all of them."""
-    if sweep.failed:
-        raise RuntimeError(
-            f"{len(sweep.failed)} of {len(sweep)} fits failed, the first: {sweep.errors[sweep.failed[0]]}"
-        )
-    return sweep.models()

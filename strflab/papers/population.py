@@ -42,7 +42,15 @@ RECIPE = Recipe(
 
 @dataclass(frozen=True)
 class Spec:
-    """A model of `strflab.models`, by class and options, what figures call it, and its departures from `RECIPE`."""
+    """A model of `strflab.models`, by class and options, what figures call it, and its departures from `RECIPE`.
+
+    Parameters
+    ----------
+    label : what figures call it
+    model : name of its class
+    options : arguments of the class
+    recipe : settings that differ from `RECIPE`
+    """
 
     label: str
     model: str
@@ -100,7 +108,14 @@ def build(name: str, n_bands: int, n_neurons: int, **options: Any) -> models.Mod
 
 
 def recipe(name: str, seed: int = 0, **settings: Any) -> Recipe:
-    """Return the recipe of a model; `settings` win over those of its spec."""
+    """Return the recipe of a model; `settings` win over those of its spec.
+
+    Parameters
+    ----------
+    name : a key of `SPECS`
+    seed : of weights and clip order
+    **settings : of `strflab.fitting.Recipe`
+    """
     spec = SPECS[choice("name", name, SPECS)]
     return replace(RECIPE, **{**spec.recipe, **settings}, seed=seed)
 
@@ -144,14 +159,24 @@ def fit(
 
 
 def standardized(stimuli: Iterable[Tensor]) -> list[Tensor]:
-    """Return sounds (F, T_k) on the scale that the recipes were chosen for: mean 0 and variance 1 over all of them."""
+    """Return sounds (F, T_k) on the scale that the recipes were chosen for: mean 0 and variance 1 over all of them.
+
+    Parameters
+    ----------
+    stimuli : sounds (F, T_k)
+    """
     sounds = list(stimuli)
     mean, sd = scale(sounds)
     return [(x - mean) / sd for x in sounds]
 
 
 def scale(stimuli: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviation (1 if there is none) over all of some sounds (F, T_k)."""
+    """Return the mean and the standard deviation (1 if there is none) over all of some sounds.
+
+    Parameters
+    ----------
+    stimuli : spectrograms (F, T_k)
+    """
     every = torch.cat(list(stimuli), 1)
     mean, sd = every.mean(), every.std()
     return mean, torch.where(sd > 0, sd, 1.0)
@@ -159,13 +184,26 @@ def scale(stimuli: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def predict(model: models.Model, ds: NeuralDataset) -> np.ndarray:
-    """Return the rates (clips, N, T) that a model predicts for clips of equal length."""
+    """Return the rates (clips, N, T) that a model predicts for clips of equal length.
+
+    Parameters
+    ----------
+    model : of all of its neurons
+    ds : clips of equal length
+    """
     like = next(model.parameters())
     return np.stack([model(x[None, None].to(like))[0, :, 0].float().cpu().numpy() for x in ds.stimuli])
 
 
 def predict_fits(fits: Sequence[results.StoredFit], ds: NeuralDataset, units: np.ndarray) -> np.ndarray:
-    """Return the rates (fits, clips, n, T) that fits of all neurons predict for some of them, (n,) indices."""
+    """Return the rates (fits, clips, n, T) that fits of all neurons predict for some of them, (n,) indices.
+
+    Parameters
+    ----------
+    fits : of one model, one a seed
+    ds : clips of equal length
+    units : (n,) which of the models' neurons
+    """
     return np.stack([predict(kept.model, ds)[:, units] for kept in fits])
 
 
@@ -209,7 +247,12 @@ def check_scores(
 
 
 def in_paper(ds: NeuralDataset) -> np.ndarray:
-    """Return which neurons of NS1 are the paper's 73, (N,) indices; of a simulated set all."""
+    """Return which neurons of NS1 are the paper's 73, (N,) indices; of a simulated set all.
+
+    Parameters
+    ----------
+    ds : NS1, or the set that stands in for it
+    """
     if ds.name == "simulated":
         return np.arange(ds.n_neurons)
     return np.flatnonzero([ns1.in_paper(neuron) for neuron in ds.neurons])

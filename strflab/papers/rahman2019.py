@@ -183,7 +183,14 @@ def verify(result: Mapping[str, Any], ds: NeuralDataset) -> None:
 
 
 def dnet_builder(ds: NeuralDataset, span_ms: float, **form: Any) -> Callable[[], models.Model]:
-    """Return what makes a new dynamic network of one neuron; `form` as for `strflab.papers.rahman2019_dnet`."""
+    """Return what makes a new dynamic network of one neuron; `form` as for `strflab.papers.rahman2019_dnet`.
+
+    Parameters
+    ----------
+    ds : the recording, for its bands and frames
+    span_ms : of the filters, ms
+    **form : of the leaks
+    """
     n_lags = rc.lags_from_ms(span_ms, ds.dt_ms)
 
     def build() -> models.Model:
@@ -197,7 +204,13 @@ def dnet_builder(ds: NeuralDataset, span_ms: float, **form: Any) -> Callable[[],
 
 
 def nrf_builder(ds: NeuralDataset, span_ms: float) -> Callable[[], models.Model]:
-    """Return what makes a new network receptive field of one neuron."""
+    """Return what makes a new network receptive field of one neuron.
+
+    Parameters
+    ----------
+    ds : the recording, for its bands and frames
+    span_ms : of the filters, ms
+    """
     n_lags = rc.lags_from_ms(span_ms, ds.dt_ms)
     return lambda: forms.harper2016_nrf(ds.n_bands, n_lags)
 
@@ -252,17 +265,17 @@ def fit(
     # a quarter of the clips learnt from tells the epochs apart, in a quarter of the time
     clips, watched = range(train.n_clips), sweeps.folds(train, FOLDS)[0][1]
     members = [Member(n, clips, watched, _penalized(recipe, float(s)), seed) for n, s in enumerate(strengths)]
-    sweep = sweeps.fit_many(build, train, members, **options)
-    if sweep.failed:
-        first = sweep.failed[0]
-        raise RuntimeError(
-            f"{len(sweep.failed)} of {len(sweep)} networks failed, neuron {first}: {sweep.errors[first]}"
-        )
-    return [model.cpu() for model in sweep.models()]  # type: ignore[union-attr, misc]
+    return [model.cpu() for model in sweeps.fit_many(build, train, members, **options).all_models()]
 
 
 def predict(networks: Sequence[models.Model], ds: NeuralDataset) -> np.ndarray:
-    """Return the rates (clips, N, T) that one network a neuron predicts."""
+    """Return the rates (clips, N, T) that one network a neuron predicts.
+
+    Parameters
+    ----------
+    networks : one a neuron
+    ds : clips of equal length
+    """
     return np.concatenate([population.predict(model, ds) for model in networks], 1)
 
 

@@ -247,7 +247,15 @@ def _memory(
 @torch.no_grad()
 def heard_for(model: Model, sounds: Tensor, past: int, frames: Sequence[int]) -> np.ndarray:
     """Return the rates (K, N, len(frames)) at some frames of sounds (K, F, T) of which only the last `past` frames
-    were heard: the state of the network is that of a start before them."""
+    were heard: the state of the network is that of a start before them.
+
+    Parameters
+    ----------
+    model : of the population
+    sounds : (K, F, T)
+    frames : at which the rates are read
+    past : frames that were heard
+    """
     like = next(model.parameters())
     windows = sounds.unfold(-1, past, 1)[:, :, torch.as_tensor(frames) - past + 1]  # (K, F, frames, past)
     rows = windows.permute(0, 2, 1, 3).flatten(0, 1)[:, None]
@@ -303,7 +311,12 @@ def _dreams(
 
 def probes(dt_ms: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the level (n, T) of ramps of `RISES_MS`, which stay on, and of tones of `TONES_MS`, in time; the onset
-    is `PROBE_MS[0]` after the start."""
+    is `PROBE_MS[0]` after the start.
+
+    Parameters
+    ----------
+    dt_ms : length of a frame, ms
+    """
     time = (np.arange(round(sum(PROBE_MS) / dt_ms)) + 1) * dt_ms - PROBE_MS[0]
     ramps = np.clip(time / np.array(RISES_MS)[:, None], 0, 1)
     tones = (time > 0) & (time <= np.array(TONES_MS)[:, None])

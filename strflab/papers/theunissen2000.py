@@ -6,7 +6,7 @@ noiseless recording. `analyse` computes all that the chapter draws and judges, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from strflab import reverse_correlation as rc
 from strflab.data import NeuralDataset
 from strflab.reverse_correlation.base import as_clips
 
+VERSION = 1
 HISTORY_MS = 75  # of the normalised STRF, at 1 ms
 ACAUSAL_MS = 25  # after the spike, where a filter has no business
 RIDGE_HISTORY_MS = 100  # of the STRFs that predict, at 5 ms
 FOLDS = 5
 SHOWN_CLIP = 3
+TOLERANCE = 1e-3  # between a stored score and that of the stored predictions
 STA, NRC, RIDGE, LN = "spike-triggered average", "normalised", "ridge", "ridge + sigmoid"
 ESTIMATORS = (STA, NRC, RIDGE, LN)
 
@@ -31,6 +33,11 @@ def estimator(name: str, n_lags: int) -> rc.STRFEstimator:
 
     Where a clip begins, the silence put before it would tell the time since its onset, which also a wrong song has:
     ridge leaves out each clip's first frames.
+
+    Parameters
+    ----------
+    name : a key of `ESTIMATORS`
+    n_lags : frames of history
     """
     if name == STA:
         return _ScaledAverage(n_lags)
@@ -57,28 +64,70 @@ class _ScaledAverage(rc.STRFEstimator):
         return self
 
 
-def analyse(fine: NeuralDataset, coarse: NeuralDataset, n_shuffles: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return the arrays of the chapter.
+def analyse(
+    fine: NeuralDataset, coarse: NeuralDataset, n_shuffles: int = 19, n_boot: int = 200, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return the arrays of the chapter: what its figures draw and its claims judge, but no sound.
 
     Parameters
     ----------
     fine : one neuron in frames of 1 ms, the lab's spectrogram: what the STRFs are drawn from
     coarse : the same in frames of 5 ms, log-spaced bands: what predictions are scored on
     n_shuffles : pairings of responses with the wrong sound
+    n_boot : draws of clips for the intervals of the scores
     seed : of all that is drawn at random
     """
     return (
         {"fine_frequencies": fine.frequencies, "coarse_frequencies": coarse.frequencies}
-        | _sound(fine)
+        | _statistics(fine)
         | _fields(fine)
-        | _predictions(coarse, n_shuffles, seed)
+        | _predictions(coarse, n_shuffles, n_boot, seed)
         | _extrapolation(coarse, seed)
     )
 
 
-def _sound(ds: NeuralDataset) -> dict[str, np.ndarray]:
-    """One clip and what it evoked, and the second-order statistics of all clips."""
-    psth = ds.psth[SHOWN_CLIP][0]
+def verify(result: Mapping[str, Any], fine: NeuralDataset, coarse: NeuralDataset) -> None:
+    """Average the sound before each spike again, and score the stored predictions again.
+
+    Parameters
+    ----------
+    result : what `analyse` returned
+    fine, coarse : the recording that it was given
+
+    Raises
+    ------
+    ValueError : they do not give what is stored
+    """
+    again = rc.spike_triggered_average(fine, n_lags=result["sta"].shape[1])[0]
+    if again.shape != result["sta"].shape or not np.allclose(again, result["sta"], atol=1e-5 * np.abs(again).max()):
+        raise ValueError("the stored spike-triggered average is not the recording's: run the chapter with refit=True")
+    clips = held_out_predictions(result)
+    if [p.shape[1] for p in clips] != list(coarse.n_frames):
+        raise ValueError("stored predictions are not as long as the recording's clips: run the chapter with refit=True")
+    skip = rc.lags_from_ms(RIDGE_HISTORY_MS, coarse.dt_ms) - 1
+    responses = [r[..., skip:].numpy() for r in coarse.responses]
+    for i, name in enumerate(ESTIMATORS):
+        score = _scores([p[i : i + 1, skip:] for p in clips], responses)
+        if not np.allclose(score, result["scores"][i], atol=TOLERANCE, equal_nan=True):
+            off = np.nanmax(np.abs(score - result["scores"][i]))
+            raise ValueError(
+                f"stored predictions of {name!r} do not give their stored scores (off by {off:.2g}): run the chapter "
+                "with refit=True"
+            )
+
+
+def held_out_predictions(result: Mapping[str, Any]) -> list[np.ndarray]:
+    """Return what each of `ESTIMATORS` predicts for each clip, from the other folds: (4, T_k) spikes per bin.
+
+    Parameters
+    ----------
+    result : of `analyse`
+    """
+    return np.split(result["predictions"], np.cumsum(result["clip_frames"])[:-1], axis=1)
+
+
+def _statistics(ds: NeuralDataset) -> dict[str, np.ndarray]:
+    """The second-order statistics of the sounds."""
     spectrum = rc.modulation_spectrum(ds, ds.dt_ms, ds.frequencies)
     covariance = rc.stimulus_autocorrelation(ds, 1 + round(100 / ds.dt_ms))  # (F, F, lags)
     scale = np.sqrt(covariance[..., covariance.shape[-1] // 2].diagonal())
@@ -86,9 +135,6 @@ def _sound(ds: NeuralDataset) -> dict[str, np.ndarray]:
     bands = len(ds.frequencies)
     by_distance = np.stack([correlation.diagonal(d).mean(-1) for d in range(bands // 2)])  # (distance, lags)
     return {
-        "song": ds.stimuli[SHOWN_CLIP].numpy(),
-        "song_spikes": ds.responses[SHOWN_CLIP][0].numpy().astype(np.uint8),
-        "song_rate": rc.smooth_psth([psth[None].numpy()], 21)[0][0],
         "autocorrelation": by_distance,
         "modulation_power": spectrum.power,
         "modulation_temporal": spectrum.temporal,
@@ -114,19 +160,18 @@ def _fields(ds: NeuralDataset) -> dict[str, np.ndarray]:
     }
 
 
-def _predictions(ds: NeuralDataset, n_shuffles: int, seed: int) -> dict[str, np.ndarray]:
+def _predictions(ds: NeuralDataset, n_shuffles: int, n_boot: int, seed: int) -> dict[str, np.ndarray]:
     """Held-out scores of each estimator, with the right song and with wrong ones."""
     n_lags = rc.lags_from_ms(RIDGE_HISTORY_MS, ds.dt_ms)
     skip = n_lags - 1
-    out: dict[str, np.ndarray] = {}
-    scores, spread = [], []
-    for i, name in enumerate(ESTIMATORS):
+    responses = [r[..., skip:].numpy() for r in ds.responses]
+    every, scores, spread = [], [], []
+    for name in ESTIMATORS:
         held_out = rc.cross_val_predict(estimator(name, n_lags), ds, cv=FOLDS)
-        predictions = [p[:, skip:] for p in held_out]
-        responses = [r[..., skip:].numpy() for r in ds.responses]
-        scores.append(_scores(predictions, responses))
-        spread.append(_bootstrap(predictions, responses, seed))
-        out[f"prediction_{i}"] = held_out[SHOWN_CLIP][0]
+        scored = [p[:, skip:] for p in held_out]
+        scores.append(_scores(scored, responses))
+        spread.append(_bootstrap(scored, responses, n_boot, seed))
+        every.append(np.concatenate(held_out, 1)[0])
     rng = np.random.default_rng(seed)
     wrong = [_wrong_song(ds, 1 + i % (ds.n_clips - 1), rng) for i in range(n_shuffles)]
     shuffled = [
@@ -139,8 +184,9 @@ def _predictions(ds: NeuralDataset, n_shuffles: int, seed: int) -> dict[str, np.
     fitted = rc.LinearNonlinearSTRF(estimator(RIDGE, n_lags), "sigmoid").fit(ds)
     drive = [p[0, skip:] for p in fitted.linear.predict(ds)]
     return (
-        out
-        | {
+        {
+            "predictions": np.array(every, np.float32),  # (estimators, frames of all clips)
+            "clip_frames": np.array(ds.n_frames),
             "scores": np.array(scores),  # (estimators, 2): r and CCnorm
             "scores_low": np.array(spread)[:, 0],
             "scores_high": np.array(spread)[:, 1],
@@ -172,7 +218,8 @@ def _extrapolation(ds: NeuralDataset, seed: int) -> dict[str, np.ndarray]:
     """Predictive power against noise as repeats are left out, and the lines to zero noise."""
     ridge = estimator(RIDGE, rc.lags_from_ms(RIDGE_HISTORY_MS, ds.dt_ms))
     most = min(r.shape[1] for r in ds.responses)
-    points = rc.predictive_power(ridge, ds, n_repeats=sorted({2, 3, 4, 6, 8, most}), n_draws=3, cv=FOLDS, seed=seed)
+    repeats = [n for n in (2, 3, 4, 6, 8) if n < most] + [most]
+    points = rc.predictive_power(ridge, ds, n_repeats=repeats, n_draws=3, cv=FOLDS, seed=seed)
     train, test, noise = points.npp_train[:, 0], points.npp_test[:, 0], points.noise_ratio[:, 0]
     lines = rc.extrapolate(train, test, noise, seed=seed)
     return {
@@ -200,7 +247,7 @@ def _scores(predictions: Sequence[ArrayLike], responses: Sequence[ArrayLike]) ->
     return float(r), float(normalized)
 
 
-def _bootstrap(predictions: list[np.ndarray], responses: list[np.ndarray], seed: int, n_boot: int = 200) -> np.ndarray:
+def _bootstrap(predictions: list[np.ndarray], responses: list[np.ndarray], n_boot: int, seed: int) -> np.ndarray:
     """(2, 2) ends of the 95 % interval of both scores over clips."""
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(responses), size=(n_boot, len(responses)))

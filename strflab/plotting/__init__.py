@@ -16,8 +16,8 @@ from strflab.plotting.axes import (
     symmetric_colorbar,
 )
 from strflab.plotting.fields import dynamic_strfs, gradient_energy, hidden_strfs, modulation_transfer, strf, strf_grid
-from strflab.plotting.scores import paired_scores
-from strflab.plotting.sounds import dream, rate, spectrogram
+from strflab.plotting.scores import paired_scores, score_rows
+from strflab.plotting.sounds import dream, raster, rate, spectrogram, trials
 from strflab.plotting.surfaces import response_surface
 
 __all__ = [
@@ -34,11 +34,14 @@ __all__ = [
     "hidden_strfs",
     "modulation_transfer",
     "paired_scores",
+    "raster",
     "rate",
     "response_surface",
+    "score_rows",
     "spectrogram",
     "strf",
     "strf_grid",
     "style",
     "symmetric_colorbar",
+    "trials",
 ]

@@ -48,7 +48,15 @@ def style() -> None:
 
 
 def symmetric_colorbar(figure: Figure, mesh: QuadMesh, axes: Any, label: str) -> Colorbar:
-    """Add a slim colour bar with ticks at the two ends and zero."""
+    """Add a slim colour bar with ticks at the two ends and zero.
+
+    Parameters
+    ----------
+    figure : that it goes into
+    mesh : whose colours it explains
+    axes : beside which it stands
+    label : what is coloured, with its unit
+    """
     bar = figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.02, aspect=25)
     low, high = mesh.get_clim()
     bar.set_ticks([low, 0, high], labels=[f"{low:.2g}", "0", f"{high:.2g}"])
@@ -58,7 +66,14 @@ def symmetric_colorbar(figure: Figure, mesh: QuadMesh, axes: Any, label: str) ->
 
 
 def frequency_axis(ax: Axes, frequencies: ArrayLike | None, labels: bool = True) -> None:
-    """Make the y axis one of frequency in kHz: logarithmic with a tick an octave where the bands are log-spaced."""
+    """Make the y axis one of frequency in kHz: logarithmic with a tick an octave where the bands are log-spaced.
+
+    Parameters
+    ----------
+    ax : axes to change
+    frequencies : (F,) centres in Hz; None: bands are counted
+    labels : name the axis
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     if frequencies is None:
@@ -78,7 +93,13 @@ def frequency_axis(ax: Axes, frequencies: ArrayLike | None, labels: bool = True)
 
 
 def band_edges(frequencies: ArrayLike | None, n: int) -> np.ndarray:
-    """Return the (n + 1,) edges, in kHz, of bands with these centres (Hz); without centres, of bands 0 to n - 1."""
+    """Return the (n + 1,) edges, in kHz, of bands with these centres (Hz); without centres, of bands 0 to n - 1.
+
+    Parameters
+    ----------
+    frequencies : (n,) centres in Hz, or None
+    n : number of bands
+    """
     if frequencies is None:
         return np.arange(n + 1) - 0.5
     f = np.asarray(frequencies, float) / 1000

@@ -89,7 +89,13 @@ def strf_grid(
     n_columns = min(n_columns, len(fields))
     n_rows = -(-len(fields) // n_columns)
     figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(width, 0.6 + 1.45 * n_rows), sharex=True, sharey=True, squeeze=False
+        n_rows,
+        n_columns,
+        figsize=(width, 0.6 + 1.45 * n_rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",  # also without the book's style
     )
     limit = np.abs(fields).max() if shared_scale else None
     mesh = None
@@ -168,7 +174,7 @@ def dynamic_strfs(
         raise ValueError(f"fields of shape {fields.shape}: must be ({len(frames)}, F, T), one a frame")
     times = (np.asarray(frames) + 0.5) * dt_ms / 1000
     n_rows = 1 if response is None else 2
-    figure = plt.figure(figsize=(width, 1.3 + 0.7 * n_rows))
+    figure = plt.figure(figsize=(width, 1.3 + 0.7 * n_rows), layout="constrained")
     grid = figure.add_gridspec(n_rows, len(fields), height_ratios=[1, 1.8][2 - n_rows :])
     if response is not None:
         above = figure.add_subplot(grid[0, :])
@@ -193,6 +199,7 @@ def modulation_transfer(
 
     Parameters
     ----------
+    ax : axes to draw into
     gain : (n_densities, n_rates), see `strflab.receptive_fields.ModulationTransfer`
     densities : (n_densities,) cycles a `unit`
     rates : (n_rates,) Hz
@@ -215,6 +222,7 @@ def gradient_energy(
 
     Parameters
     ----------
+    ax : axes to draw into
     energy : (T,) or (n, T) share of a field's energy at each lag, the first lag 0; a neuron of NaN is left out
     lags : (T,) ms
     memory : (...) ms, of which the median is marked; None: not marked

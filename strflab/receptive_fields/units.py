@@ -131,7 +131,12 @@ def match_units(first: Tensor | ArrayLike, second: Tensor | ArrayLike) -> UnitMa
 
 
 def output_weights(model: Model | Tensor | ArrayLike) -> np.ndarray:
-    """Return the weights (N, n_hidden) with which neurons sum hidden units; weights are returned as they are."""
+    """Return the weights (N, n_hidden) with which neurons sum hidden units; weights are returned as they are.
+
+    Parameters
+    ----------
+    model : one with hidden units, or its weights
+    """
     weights: Any = model
     if isinstance(model, Model):
         if not isinstance(model.readout, LinearReadout):

@@ -29,18 +29,11 @@ def glue(name: str, value: Any, digits: int | None = None) -> None:
     The record has the form that scrapbook defined and MyST-NB reads; MyST-NB itself is not needed, so this
     runs on Colab too.
     """
-    from IPython.display import display
-
     if hasattr(value, "item"):
         value = value.item()
     if digits is not None:
         value = round(float(value), digits)
-    prefix = "application/papermill.record/"
-    display(
-        {f"{prefix}text/plain": repr(value)},
-        raw=True,
-        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
-    )
+    _record(name, {"text/plain": repr(value)})
 
 
 def provenance(run: Run, *sources: Any, **more: Any) -> None:
@@ -74,7 +67,7 @@ def provenance(run: Run, *sources: Any, **more: Any) -> None:
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], name: str | None = None) -> None:
     """Show a table of text.
 
     Parameters
@@ -83,7 +76,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         Names of the columns.
     rows : sequence of sequences of str
         Cells, one sequence a row; ``**text**`` is bold.
+    name : str, optional
+        Also record the table under this name, unique in the book; a page shows it with the `glue` directive.
     """
+    if name is not None:
+        _record(name, {"text/html": html_table(head, rows), "text/plain": markdown_table(head, rows)})
     _display(html_table(head, rows), markdown_table(head, rows), "\n".join("  ".join(row) for row in [head, *rows]))
 
 
@@ -98,6 +95,17 @@ def banner(text: str) -> None:
     style = "border-left: 0.4rem solid #b2182b; padding: 0.6rem 1rem; font-weight: 600"
     page = f'<div class="strflab-banner" role="note" style="{style}">{html.escape(text)}</div>'
     _display(page, f"> **{text}**", text)
+
+
+def _record(name: str, forms: dict[str, str]) -> None:
+    from IPython.display import display
+
+    prefix = "application/papermill.record/"
+    display(
+        {f"{prefix}{kind}": text for kind, text in forms.items()},
+        raw=True,
+        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
+    )
 
 
 def _display(page: str, markdown: str, plain: str, metadata: dict[str, Any] | None = None) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
+if TYPE_CHECKING:  # torch is imported when a run starts: the book's own steps read records and need none of it
+    import torch
 
 PROFILES = ("smoke", "full")
 PACKAGES = ("strflab", "torch", "numpy", "scipy", "matplotlib", "mambapy")
@@ -56,6 +57,7 @@ class Run:
 
         Examples
         --------
+        >>> import torch
         >>> Run("smoke", torch.device("cpu"), 0).choose(smoke=5, full=200)
         5
         """
@@ -87,6 +89,8 @@ def setup(profile: str = "smoke", device: str = "auto", seed: int = 0) -> Run:
     >>> setup("smoke", "cpu", seed=1).seed
     1
     """
+    import torch
+
     profile = os.environ.get("STRFLAB_PROFILE", profile)
     device = os.environ.get("STRFLAB_DEVICE", device)
     if profile not in PROFILES:
@@ -109,6 +113,8 @@ def find_device(name: str) -> torch.device:
     >>> find_device("cpu")
     device(type='cpu')
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -184,10 +190,13 @@ def device_name(device: torch.device) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> device_name(torch.device("cpu"))
     'CPU'
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     return device.type.upper()
 

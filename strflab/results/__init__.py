@@ -47,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name in _FITS:
         return getattr(importlib.import_module("strflab.results.stored_fits"), name)
     raise AttributeError(f"module 'strflab.results' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

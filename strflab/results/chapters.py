@@ -34,6 +34,12 @@ class Result:
 
     stored : they were read rather than just computed
     absent : and that because the recording is not here
+
+    Parameters
+    ----------
+    name : of the result
+    arrays : by name
+    provenance : how they came about, as `strflab.report.record` tells it
     """
 
     name: str
@@ -85,7 +91,10 @@ def load(name: str) -> Result:
 
     path = folder() / f"{_checked(name)}.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"no result {name!r} in {folder()}: there are {', '.join(available()) or 'none'}")
+        raise FileNotFoundError(
+            f"no result {name!r} in {folder()}, which holds {', '.join(available()) or 'none'}: name the folder "
+            "results/ of a clone in STRFLAB_RESULTS"
+        )
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}

@@ -198,7 +198,15 @@ def fit_key(
     scored: NeuralDataset,
     recipe: fitting.Recipe,
 ) -> str:
-    """Return the key under which a fit is stored: 16 hexadecimal digits."""
+    """Return the key under which a fit is stored: 16 hexadecimal digits.
+
+    Parameters
+    ----------
+    model : as it was before the fit
+    train, validation : clips of the fit
+    scored : clips that the scores are of
+    recipe : of the fit
+    """
     decides = fitting.checkpoint.identity(model, recipe, train, validation) | {"scored": scored.fingerprint()}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -242,6 +250,10 @@ def fits(where: Path | None = None) -> list[dict[str, Any]]:
 
 def compare(a: str | StoredFit, b: str | StoredFit) -> metrics.Comparison:
     """Return the paired comparison of two fits' scores over neurons: a less b.
+
+    Parameters
+    ----------
+    a, b : keys of stored fits, or the fits
 
     Raises
     ------
@@ -321,6 +333,11 @@ def save_fit(kept: StoredFit, path: str | Path) -> None:
     """Write config.json, model.safetensors and fit.json (record, scores, history) to a folder; `load_fit` reads them.
 
     `strflab.models.from_pretrained` reads the model alone.
+
+    Parameters
+    ----------
+    kept : a fit
+    path : the folder, made if need be
     """
     path = Path(path)
     kept.model.save_pretrained(path)

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from strflab.validation import integer, number
 
-__all__ = ["STRFEstimator", "as_clips", "causal_filter", "cross_validation_folds", "lags_from_ms", "smooth_psth"]
-
 
 def lags_from_ms(ms: float, dt_ms: float) -> int:
     """Number of lags that cover a history, rounded once and at least 1.
@@ -71,11 +69,21 @@ class STRFEstimator:
     intercept_: np.ndarray  # (N,)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name."""
+        """Return the constructor's arguments by name.
+
+        Parameters
+        ----------
+        deep : accepted as scikit-learn does; there is nothing deeper
+        """
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params: Any) -> STRFEstimator:
-        """Set constructor arguments by name and return the estimator; an unknown name raises ValueError."""
+        """Set constructor arguments by name and return the estimator; an unknown name raises ValueError.
+
+        Parameters
+        ----------
+        **params : by name
+        """
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
@@ -137,7 +145,12 @@ class STRFEstimator:
         return 0
 
     def fit(self, X: Any, Y: Any = None) -> STRFEstimator:
-        """Fit to a dataset, or to lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses."""
+        """Fit to a dataset, or to lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses.
+
+        Parameters
+        ----------
+        X, Y : a dataset, or lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses
+        """
         raise NotImplementedError
 
     def _check(self) -> None:
@@ -149,7 +162,13 @@ class STRFEstimator:
 
 
 def causal_filter(x: Tensor, strf: Tensor) -> Tensor:
-    """Apply receptive fields (N, F, T), last tap at lag 0, to a clip (F, frames) that silence precedes: (N, frames)."""
+    """Apply receptive fields (N, F, T), last tap at lag 0, to a clip (F, frames) that silence precedes: (N, frames).
+
+    Parameters
+    ----------
+    x : (F, frames)
+    strf : (N, F, T)
+    """
     n_lags, frames = strf.shape[-1], x.shape[-1]
     y = x.new_zeros(strf.shape[0], frames)
     for lag in range(min(n_lags, frames)):  # a product per lag: no lagged copy of the stimulus

@@ -25,12 +25,16 @@ import numpy as np
 from strflab.reverse_correlation.base import STRFEstimator, as_clips, cross_validation_folds
 from strflab.validation import integer, number
 
-__all__ = ["Extrapolation", "Line", "PredictivePower", "extrapolate", "predictive_power"]
-
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line with bootstrap intervals."""
+    """A straight line with bootstrap intervals.
+
+    Parameters
+    ----------
+    intercept, intercept_interval : value at zero, with its interval (lower, upper)
+    slope, slope_interval : likewise
+    """
 
     intercept: float
     slope: float
@@ -40,7 +44,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Lines of predictive power against noise: at zero noise, `upper` and `lower` bound the model class."""
+    """Lines of predictive power against noise: at zero noise, `upper` and `lower` bound the model class.
+
+    Parameters
+    ----------
+    upper : line through the training data
+    lower : line through held-out data
+    n_points : that the lines go through
+    """
 
     upper: Line  # from the training data
     lower: Line  # from cross-validation
@@ -48,7 +59,14 @@ class Extrapolation:
 
 
 class PredictivePower(NamedTuple):
-    """Points for `extrapolate`, a row a draw of repeats, a column a neuron."""
+    """Points for `extrapolate`, a row a draw of repeats, a column a neuron.
+
+    Parameters
+    ----------
+    npp_train, npp_test : (points, N) predicted over signal power, of fitted and of held-out data
+    noise_ratio : (points, N) NP / (r SP), r the number of repeats drawn
+    n_repeats : (points,) r
+    """
 
     npp_train: np.ndarray  # (points, N)
     npp_test: np.ndarray  # (points, N)

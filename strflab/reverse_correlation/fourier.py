@@ -34,8 +34,6 @@ from strflab.reverse_correlation.base import STRFEstimator, as_clips, causal_fil
 from strflab.reverse_correlation.moments import Correlations, correlate
 from strflab.validation import choice, integer, number
 
-__all__ = ["NormalizedReverseCorrelation", "significance_mask"]
-
 TOLERANCES = (0.1, 0.05, 0.01, 0.005, 1e-3, 5e-4, 1e-4, 5e-5)
 SIGNIFICANCE = (0, 1, 2, 6)
 
@@ -116,7 +114,12 @@ class NormalizedReverseCorrelation(STRFEstimator):
         self._check()
 
     def fit(self, X: Any, Y: Any = None) -> NormalizedReverseCorrelation:
-        """Fit to a dataset, or to lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses."""
+        """Fit to a dataset, or to lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses.
+
+        Parameters
+        ----------
+        X, Y : a dataset, or lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses
+        """
         stimuli, responses = as_clips(X, Y, responses=True)
         dt_ms = getattr(X, "dt_ms", self.dt_ms)
         if self.scoring == "information" and dt_ms is None:

@@ -24,8 +24,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Correlations", "LaggedMoments", "correlate", "lagged_moments"]
-
 
 class Correlations(NamedTuple):
     """Sums over frame pairs of some clips, and the numbers of pairs."""

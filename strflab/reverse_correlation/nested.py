@@ -9,8 +9,6 @@ import numpy as np
 
 from strflab.reverse_correlation.base import STRFEstimator, as_clips, cross_validation_folds
 
-__all__ = ["cross_val_predict"]
-
 
 def cross_val_predict(estimator: STRFEstimator, X: Any, Y: Any = None, *, cv: Any = "loo") -> list[np.ndarray]:
     """Return a held-out prediction of each clip.

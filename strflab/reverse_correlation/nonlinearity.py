@@ -20,8 +20,6 @@ from torch import Tensor
 
 from strflab.reverse_correlation.base import STRFEstimator, as_clips
 
-__all__ = ["LinearNonlinearSTRF", "OutputNonlinearity"]
-
 N_BINS = 256
 MEMORY = 2**20  # values of a float64 array (neurons, frames) worked on at once
 SLOPES = torch.logspace(-1, 1.3, 12, dtype=torch.float64)  # per standard deviation of x
@@ -151,7 +149,12 @@ class LinearNonlinearSTRF(STRFEstimator):
         self._check()
 
     def fit(self, X: Any, Y: Any = None) -> LinearNonlinearSTRF:
-        """Fit to a dataset, or to lists of spectrograms and responses."""
+        """Fit to a dataset, or to lists of spectrograms and responses.
+
+        Parameters
+        ----------
+        X, Y : a dataset, or lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses
+        """
         self.linear.fit(X, Y)
         stimuli, responses = as_clips(X, Y, responses=True)
         skip = self.linear.skipped_frames

@@ -27,8 +27,6 @@ from strflab.reverse_correlation.base import STRFEstimator, as_clips, cross_vali
 from strflab.reverse_correlation.moments import LaggedMoments, lagged_moments
 from strflab.validation import choice, integer, number
 
-__all__ = ["RidgeSTRF"]
-
 
 class RidgeSTRF(STRFEstimator):
     """Linear receptive fields of all neurons at once by ridge regression.
@@ -93,7 +91,12 @@ class RidgeSTRF(STRFEstimator):
         self._check()
 
     def fit(self, X: Any, Y: Any = None) -> RidgeSTRF:
-        """Fit to a dataset, or to lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses."""
+        """Fit to a dataset, or to lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses.
+
+        Parameters
+        ----------
+        X, Y : a dataset, or lists of (F, T_k) spectrograms and (N, T_k) or (N, R_k, T_k) responses
+        """
         stimuli, responses = as_clips(X, Y, responses=True)
         n_neurons, n_bands, n_clips = responses[0].shape[0], stimuli[0].shape[0], len(stimuli)
         folds = [] if self.cv is None else cross_validation_folds(self.cv, n_clips)

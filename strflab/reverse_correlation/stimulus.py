@@ -18,11 +18,17 @@ from strflab.reverse_correlation.base import as_clips
 from strflab.reverse_correlation.moments import correlate
 from strflab.validation import integer, number
 
-__all__ = ["ModulationSpectrum", "modulation_spectrum", "spike_triggered_average", "stimulus_autocorrelation"]
-
 
 class ModulationSpectrum(NamedTuple):
-    """Power of a spectrogram's modulations; it sums to their variance."""
+    """Power of a spectrogram's modulations; it sums to their variance.
+
+    Parameters
+    ----------
+    power : (spectral, temporal), unit of the spectrogram squared
+    temporal : Hz, both signs; positive: features that fall in frequency over time
+    spectral : in `unit`, from 0
+    unit : "cycles/octave" or "cycles/kHz"
+    """
 
     power: np.ndarray  # (spectral, temporal), spectrogram unit squared
     temporal: np.ndarray  # Hz, both signs; positive: features that fall in frequency over time

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from strflab import metrics
 from strflab.data import NeuralDataset
 from strflab.fitting import Clips, Diverged, Recipe, Run, initialize_output
 from strflab.fitting.clips import mean_score, unheard_frames
@@ -370,20 +369,20 @@ class _Batch:
         x = torch.stack([here.held_out.x for here in self.lanes])  # (lanes, B, 1, F, T)
         together = max(1, SHARED_VALUES // (len(self.slots) * x[0, 0].numel()))
         prediction = torch.cat([self._call(state, part) for part in x.split(together, 1)], 1)
-        targets, weights, means = (
-            [here.of_members(getattr(here.held_out, name)) for here in self.lanes] for name in ("y", "weight", "psth")
+        targets, weights = (
+            [here.of_members(getattr(here.held_out, name)) for here in self.lanes] for name in ("y", "weight")
         )
-        y, weight, psth = torch.cat(targets), _joined(weights, targets), torch.cat(means)
+        y, weight = torch.cat(targets), _joined(weights, targets)
         loss = self._losses(prediction, y, weight).cpu()
         if self.recipe.monitor == "loss":
             per_neuron, heard = vmap(self.lanes[0].held_out.losses)(prediction, y, weight)
             return loss, (per_neuron / heard.clamp(min=1)).cpu().numpy()
         rate = prediction.exp() if self.recipe.loss == "poisson_log" else prediction
-        scores = metrics.corrcoef(*(t.transpose(0, 1).flatten(1, 2) for t in (rate, psth)))  # (B, S n, 1, T)
-        scores = scores.unflatten(0, (len(self.slots), -1))
-        if self.recipe.monitor == "normalized_corrcoef":
-            scores = scores / torch.cat([here.held_out.ccmax[here.columns] for here in self.lanes])
-        return loss, scores.cpu().numpy()
+        scores = [
+            here.held_out.scores(of_lane.transpose(0, 1).flatten(1, 2), self.recipe.monitor, here.columns.flatten())
+            for here, of_lane in zip(self.lanes, rate.chunk(len(self.lanes)))  # (k, B, n, 1, T) as (B, k n, 1, T)
+        ]
+        return loss, np.concatenate(scores).reshape(len(self.slots), -1)
 
 
 def _moving_buffers(model: nn.Module, x: Tensor) -> set[str]:

@@ -95,6 +95,21 @@ class Sweep:
         """The fitted models, in evaluation mode; None where the fit failed."""
         return [None if run is None else run.model for run in self.runs]
 
+    def all_models(self) -> list[Any]:
+        """Like `models`, where no fit may be missing.
+
+        Raises
+        ------
+        RuntimeError : a fit failed; names the members and their errors
+        """
+        if self.failed:
+            reasons: dict[str, list[int]] = {}
+            for i in self.failed:
+                reasons.setdefault(self.errors[i], []).append(i)
+            told = "; ".join(f"members {which}: {error}" for error, which in reasons.items())
+            raise RuntimeError(f"{len(self.failed)} of {len(self)} fits failed: {told}")
+        return self.models()
+
     def table(self) -> list[dict[str, Any]]:
         """A record a member: what it was, its score, its best epoch, how many epochs it took, why it failed."""
         return [

@@ -48,7 +48,13 @@ class ShortTimeFourier(Frontend):
         return self.window
 
     def amplitude(self, x: Tensor, starts: Tensor) -> Tensor:
-        """|X|: (B, T, n_fft / 2 + 1)."""
+        """|X|: (B, T, n_fft / 2 + 1).
+
+        Parameters
+        ----------
+        x : (B, samples) waveform
+        starts : (T,) first sample of each frame
+        """
         frames = windows(x, self.span, starts) * self.window
         return torch.fft.rfft(F.pad(frames, (0, self.n_fft - self.span))).abs()
 

@@ -14,6 +14,8 @@ def progress_bar(iterable: Any = None, **options: Any) -> Any:
     """Return a tqdm bar; arguments are tqdm's."""
     from tqdm import tqdm
 
-    in_notebook = "ipykernel" in sys.modules
+    # papermill brings ipykernel into a program that is no notebook: ask for the running kernel
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    in_notebook = getattr(shell, "kernel", None) is not None
     where = {"file": sys.stdout, "leave": False} if in_notebook else {}
     return tqdm(iterable, **(where | options))

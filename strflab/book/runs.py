@@ -211,15 +211,11 @@ def _watched(command: list[str], env: dict[str, str], root: Path, cell_done: Cal
         command, env=env, cwd=root, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         log: deque[str] = deque(maxlen=60)
-        try:
-            for line in process.stderr or ():
-                if line.startswith(CELL_DONE):
-                    cell_done()
-                elif not line.startswith(CELL_STARTED):
-                    log.append(line)
-        except BaseException:  # Ctrl-C: leave no kernel behind
-            process.terminate()
-            raise
+        for line in process.stderr or ():
+            if line.startswith(CELL_DONE):
+                cell_done()
+            elif not line.startswith(CELL_STARTED):
+                log.append(line)
     return process.returncode, "".join(log)[-3000:]
 
 

@@ -24,8 +24,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .venv/.ok: requirements.lock pyproject.toml
 	$(PY) -m venv .venv
-	$(B)/python -m pip install -q -r requirements.lock
-	$(B)/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(B)/python -m pip install -q --no-compile -r requirements.lock
+	$(B)/python -m pip install -q --no-compile --no-deps --no-build-isolation -e .
 	touch $@
 
 book: .venv/.ok

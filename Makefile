@@ -26,6 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 	$(PY) -m venv .venv
 	$(B)/python -m pip install -q --no-compile -r requirements.lock
 	$(B)/python -m pip install -q --no-compile --no-deps --no-build-isolation -e .
+	-$(B)/python -m compileall -qq -j 0 .venv/lib  # on every core, which pip does not
 	touch $@
 
 book: .venv/.ok

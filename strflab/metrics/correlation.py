@@ -88,7 +88,7 @@ class Correlator:
     Examples
     --------
     >>> follow = Correlator(torch.tensor([[[[2.0, 4.0, 7.0]]]]))
-    >>> follow(torch.tensor([[[[1.0, 2.0, 3.5]]]]))
+    >>> follow(torch.tensor([[[[1.0, 2.0, 3.5]]]])).round(decimals=9)
     tensor([1.], dtype=torch.float64)
     """
 

@@ -208,3 +208,23 @@ def test_read_only_arrays_are_copied_others_are_not():
         s.flags.writeable = False
     assert torch.equal(make(stimuli=frozen).stimuli[0], torch.tensor(stimuli[0]))
     assert make(responses=responses).responses[0].data_ptr() == responses[0].ctypes.data
+
+
+def test_other_stimuli_keep_the_responses_and_what_is_known_of_them():
+    ds = NeuralDataset(
+        [np.ones((2, 9))],
+        [np.ones((4, 5, 9))],
+        5,
+        [500, 1000],
+        name="a",
+        licence="b",
+        waveforms=[np.ones(90)],
+        sample_rate=2000,
+    )
+    shown = ds.with_stimuli([np.zeros((3, 9))], [100, 200, 300])
+    assert (shown.n_bands, shown.name, shown.licence, shown.waveforms) == (3, "a", "b", None)
+    assert torch.equal(shown.responses[0], ds.responses[0])
+    with pytest.raises(ValueError, match="1 responses"):
+        ds.with_stimuli([np.zeros((2, 9))] * 2)
+    with pytest.raises(ValueError, match="frames"):
+        ds.with_stimuli([np.zeros((2, 8))])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from strflab.book import chromium
+from strflab.book import chromium, site
 from strflab.book.check import REDIRECT
 from strflab.book.site import HTML
 
@@ -75,13 +75,7 @@ def browse(root: Path) -> list[str]:
         When there is no site or no browser (`chromium.Missing`).
     """
     html = (root / HTML).resolve()
-    names = [
-        str(path.relative_to(html))
-        for path in sorted(html.rglob("*.html"))
-        if "_static" not in path.relative_to(html).parts and not REDIRECT.search(path.read_text("utf8"))
-    ]
-    if not names:
-        raise ValueError(f"no page in {html}; build the site first")
+    names = [str(path.relative_to(html)) for path in site.pages(html) if not REDIRECT.search(path.read_text("utf8"))]
     start = time.perf_counter()
     seen = Visits(pages=len(names))
     with chromium.launch() as browser:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from strflab.book import notebooks
+from strflab.book import notebooks, site
 from strflab.book.site import HTML, SOURCE
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
@@ -86,10 +86,7 @@ def check(root: Path) -> list[str]:
         When there is no site.
     """
     html = root / HTML
-    files = [path for path in html.rglob("*.html") if "_static" not in path.relative_to(html).parts]
-    if not files:
-        raise ValueError(f"no page in {html}; build the site first")
-    pages = {path.resolve(): Page(path.read_text("utf8")) for path in files}
+    pages = {path.resolve(): Page(path.read_text("utf8")) for path in site.pages(html)}
     found = [
         f"{path.relative_to(html.resolve())}: {text}"
         for path, page in sorted(pages.items())

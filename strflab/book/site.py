@@ -152,6 +152,24 @@ def render(root: Path, builder: str) -> tuple[int, Path]:
     return (status if isinstance(status, int) else 1), out  # an exception has been shown
 
 
+def pages(html: Path) -> list[Path]:
+    """Return the pages of a built site, in order.
+
+    Parameters
+    ----------
+    html : folder of the site
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    found = sorted(path for path in html.rglob("*.html") if "_static" not in path.relative_to(html).parts)
+    if not found:
+        raise ValueError(f"no page in {html}; build the site first")
+    return found
+
+
 def _prune_mathjax(folder: Path) -> None:
     """Keep the one component and the fonts that the pages load: the rest is three quarters of the site."""
     for path in folder.rglob("*"):

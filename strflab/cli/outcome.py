@@ -28,18 +28,7 @@ def standardized(ds: NeuralDataset) -> tuple[NeuralDataset, dict[str, float]]:
     mean, sd = population.scale(ds.stimuli)
     if abs(mean) < 1e-3 and abs(sd - 1) < 1e-3:
         return ds, {"mean": 0.0, "sd": 1.0}
-    scaled = NeuralDataset(
-        population.standardized(ds.stimuli),
-        ds.responses,
-        ds.dt_ms,
-        ds.frequencies,
-        neurons=ds.neurons,
-        clips=ds.clips,
-        name=ds.name,
-        licence=ds.licence,
-        citation=ds.citation,
-        description=ds.description,
-    )
+    scaled = ds.with_stimuli(population.standardized(ds.stimuli))
     return scaled, {"mean": float(mean), "sd": float(sd)}
 
 

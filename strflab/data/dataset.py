@@ -208,6 +208,38 @@ class NeuralDataset:
             chosen.truth = self.truth.select(rows, columns)
         return chosen
 
+    def with_stimuli(self, stimuli: Iterable[Any], frequencies: Any = None) -> NeuralDataset:
+        """Return a new dataset with the same responses to the same sounds, shown in another way: on another scale, say.
+
+        It has neither the waveforms nor the truth of this one.
+
+        Parameters
+        ----------
+        stimuli : (F, T_k) spectrograms, one a clip, as long as before
+        frequencies : (F,) centre of each band, Hz; None: as before
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer, they are not finite, or their shapes do not fit.
+
+        >>> ds = NeuralDataset([np.ones((2, 9))], [np.ones((4, 5, 9))], 5, [500, 1000])
+        >>> ds.with_stimuli([x - 1 for x in ds.stimuli]).stimuli[0].max()
+        tensor(0.)
+        """
+        return NeuralDataset(
+            stimuli,
+            self.responses,
+            self.dt_ms,
+            self.frequencies if frequencies is None else frequencies,
+            neurons=self.neurons,
+            clips=self.clips,
+            name=self.name,
+            licence=self.licence,
+            citation=self.citation,
+            description=self.description,
+        )
+
     def save(self, path: str | Path) -> None:
         """Write the set to one file, from which `strflab.data.read` makes it again; an older file is replaced.
 

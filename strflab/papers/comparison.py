@@ -187,15 +187,7 @@ def _on_songs(
 
 def _standardized(songs: NeuralDataset) -> NeuralDataset:
     """The songs on the scale of NS1's cochleagrams, for which the recipes were chosen."""
-    return NeuralDataset(
-        population.standardized(songs.stimuli),
-        songs.responses,
-        songs.dt_ms,
-        songs.frequencies,
-        neurons=songs.neurons,
-        clips=songs.clips,
-        name=songs.name,
-    )
+    return songs.with_stimuli(population.standardized(songs.stimuli))
 
 
 @torch.no_grad()

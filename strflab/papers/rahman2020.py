@@ -110,15 +110,4 @@ def heard(ds: NeuralDataset, kind: str) -> NeuralDataset:
             if late > 0:  # a sound that ends with its last bin
                 frames = torch.cat([frames, frames[:, -1:].expand(-1, late)], 1)
             stimuli.append(frames[:, :n_frames])
-    return NeuralDataset(
-        population.standardized(stimuli),
-        ds.responses,
-        ds.dt_ms,
-        frontend.frequencies.numpy(),
-        neurons=ds.neurons,
-        clips=ds.clips,
-        name=ds.name,
-        licence=ds.licence,
-        citation=ds.citation,
-        description=ds.description,
-    )
+    return ds.with_stimuli(population.standardized(stimuli), frontend.frequencies.numpy())

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strflab.cache import cache_root
 from strflab.data import fetch, nat4, ns1, parsed, simulate, zebra_finch
 from strflab.data.arrays import read_arrays
 from strflab.data.dataset import Batch, NeuralDataset
@@ -161,7 +162,7 @@ def where(name: str) -> Path | None:
     for folder in fetch.data_folders(name):
         if folder.is_dir() and any(folder.iterdir()):
             return folder
-    return fetch.cache_root() / "parsed"
+    return cache_root() / "parsed"
 
 
 def verify(name: str) -> int:

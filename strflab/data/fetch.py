@@ -5,7 +5,7 @@ into the first of the two that can be written. Every file is checked against the
 module. Environment variables:
 
     STRFLAB_DATA      folder of recordings, laid out as published; may be read-only
-    STRFLAB_CACHE     cache root, in place of the user's cache folder (pooch.os_cache("strflab"))
+    STRFLAB_CACHE     cache root, in place of the user's cache folder (`strflab.cache`)
     STRFLAB_OFFLINE   1: never try the network
 """
 
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from strflab.cache import cache_root
 from strflab.progress import progress_bar
 
 CONNECT_SECONDS = 5.0
@@ -55,13 +56,6 @@ class Remote:
     @property
     def hashes(self) -> dict[str, str]:
         return read_hashes(self.name)
-
-
-def cache_root() -> Path:
-    """Return the folder for what strflab writes: $STRFLAB_CACHE, or the user's cache folder."""
-    if root := os.environ.get("STRFLAB_CACHE"):
-        return Path(root).expanduser()
-    return Path(_pooch().os_cache("strflab"))
 
 
 def _pooch() -> Any:

@@ -25,6 +25,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from strflab.cache import cache_root
 from strflab.data import fetch, parsed
 from strflab.data.dataset import NeuralDataset
 from strflab.data.simulate import simulate
@@ -113,7 +114,7 @@ def is_here(area: str = "A1") -> bool:
 
 def parsed_path(area: str) -> Path:
     """Return where the parsed recording of an area is cached."""
-    return fetch.cache_root() / "parsed" / f"nat4-{area}-v{VERSION}.safetensors"
+    return cache_root() / "parsed" / f"nat4-{area}-v{VERSION}.safetensors"
 
 
 def normalize(stimulus: np.ndarray) -> np.ndarray:

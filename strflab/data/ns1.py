@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from strflab.cache import cache_root
 from strflab.data import parsed
 from strflab.data.dataset import NeuralDataset
-from strflab.data.fetch import Remote, cache_root, fetch, verify
+from strflab.data.fetch import Remote, fetch, verify
 from strflab.data.simulate import simulate
 from strflab.data.spectrogram import cochleagram, log_centres
 from strflab.validation import choice

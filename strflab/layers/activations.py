@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strflab.layers import native
 from strflab.layers.config import SHORT_NAMES, Configurable, make_part, registered
 from strflab.validation import boolean, integer, number
 
@@ -101,8 +102,36 @@ class ParametricSoftplus(NeuronActivation):
         return mean, sd
 
     def forward(self, x: Tensor) -> Tensor:
-        slope = _per_neuron(self.slope)
-        return F.softplus(slope * x) / slope + _per_neuron(self.baseline)
+        if native.usable(x, self.raw_slope) and x.shape[1:3] == (self.n_neurons, 1):
+            return _Softplus.apply(x, self.slope, self.baseline)
+        return _softplus(x, self.slope, self.baseline)
+
+
+def _softplus(x: Tensor, slope: Tensor, baseline: Tensor) -> Tensor:
+    slope = _per_neuron(slope)
+    return F.softplus(slope * x) / slope + _per_neuron(baseline)
+
+
+class _Softplus(torch.autograd.Function):
+    """`_softplus` in one pass each way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor, baseline: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x, slope, baseline)
+        y = torch.empty_like(x)
+        native.run("softplus_forward", x, slope, baseline, y, len(slope), x.shape[-1], over=x[..., 0].numel())
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, slope, baseline = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            return tuple(native.gradients(_softplus, (x, slope, baseline), ctx.needs_input_grad, grad))
+        dx, parts = torch.empty_like(x), x.new_empty(len(x), len(slope), 2)
+        rows = parts.shape[0] * parts.shape[1]
+        native.run("softplus_backward", grad.contiguous(), x, slope, dx, parts, len(slope), x.shape[-1], over=rows)
+        return dx, *parts.sum(0).unbind(-1)
 
 
 class ParametricSigmoid(NeuronActivation):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from strflab.layers.activations import Pointwise
 from strflab.layers.causal import CausalLayer
+from strflab.layers.convolve import convolve
 from strflab.layers.norm import CausalLayerNorm
 from strflab.validation import boolean, choice, integer, integer_pair
 
@@ -91,40 +92,3 @@ class CausalConv2dStack(CausalLayer):
             states.append(x[..., x.shape[-1] - past :])
             x = self.activation(norm(convolve(F.pad(x, (0, 0, *self.edges)), conv.weight, cast(Tensor, conv.bias))))
         return x, states
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The valid convolution of (B, C, F, T) with (C', C, K_F, K_T), in half of the time where channels are few.
-
-    A CPU's convolution fills its vector registers with channels. Where there are few, neighbouring frames stand in for
-    them: frames ``P t + q`` become channels, and the kernel a Toeplitz matrix over the phases q. It has more zeros than
-    the other has idle lanes.
-    """
-    n_out, n_in, _, n_lags = weight.shape
-    phases = _phases(n_in, n_out, n_lags)
-    if phases == 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.conv2d(x, weight, bias)
-    n_frames = x.shape[-1] - n_lags + 1
-    n_blocks, n_taps = -(-n_frames // phases), -(-(n_lags - 1) // phases) + 1
-    length = (n_blocks + n_taps - 1) * phases
-    x = F.pad(x, (0, length - x.shape[-1])).permute(0, 2, 3, 1)  # (B, F, T, C)
-    x = x.unflatten(2, (-1, phases)).flatten(3).permute(0, 3, 1, 2)  # (B, phases C, F, T / phases)
-    y = F.conv2d(x, _toeplitz(weight, phases, n_taps), bias.repeat(phases)).permute(0, 2, 3, 1)
-    y = y.unflatten(3, (phases, n_out)).flatten(2, 3)  # (B, F', n_blocks phases, C')
-    return y[:, :, :n_frames].permute(0, 3, 1, 2)
-
-
-def _phases(n_in: int, n_out: int, n_lags: int) -> int:
-    """How many frames stand in for channels: 1 where channels are many or taps are few."""
-    if n_lags < 4 or max(n_in, n_out) > 16:
-        return 1
-    return 4 if n_in > 1 else 8
-
-
-def _toeplitz(weight: Tensor, phases: int, n_taps: int) -> Tensor:
-    """Each phase q to each p: (C', C, K_F, K_T) as (phases C', phases C, K_F, n_taps), tap ``phases j + q - p``."""
-    n_lags = weight.shape[-1]
-    padded = F.pad(weight, (phases - 1, n_taps * phases - n_lags))
-    shifted = padded.unfold(-1, n_taps * phases, 1).flip(3)  # (C', C, K_F, p, phases j + q)
-    shifted = shifted.unflatten(-1, (n_taps, phases))
-    return shifted.permute(3, 0, 5, 1, 2, 4).flatten(2, 3).flatten(0, 1)

@@ -4,7 +4,8 @@
 
 `exponential_scan` computes this for all frames at once: within blocks of frames as a product with the triangular
 matrix of the powers of a, and between blocks by the same recursion on the blocks' last frames. Nothing is cut, so a
-time constant may grow during training as long as it likes. `recursive_scan` is the same, one frame after another.
+time constant may grow during training as long as it likes. `recursive_scan` is the same, one frame after another, which
+in float32 on a CPU a compiled kernel does (`strflab.layers.native`), where there is a compiler.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strflab.layers import native
 from strflab.layers.causal import CausalLayer
 from strflab.validation import boolean, integer, number
 
@@ -33,11 +35,45 @@ def exponential_scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):  # bfloat16 powers would drift over long time constants
         x, a, initial = x.to(a.dtype), a, initial.to(a.dtype)
-        blocks = _in_blocks(x)  # (B, H, n, BLOCK)
-        within = torch.einsum("bhnj,hij->bhni", blocks, _decay_matrix(a, BLOCK))
-        before = _before_blocks(within[..., -1], a**BLOCK, initial)  # (B, H, n)
-        fading = a.unsqueeze(-1) * _powers(a, BLOCK)  # (H, BLOCK)
-        y = within + before.unsqueeze(-1) * fading.unsqueeze(-2)
+        if native.usable(x, a, initial):
+            return _Scan.apply(x, a, initial)
+        return blockwise_scan(x, a, initial)
+
+
+class _Scan(torch.autograd.Function):
+    """The recursion itself, several rows at once, compiled."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
+        x, a, initial = x.contiguous(), a.contiguous(), initial.contiguous()
+        y = torch.empty_like(x)
+        native.run("decay_forward", x, a, initial, y, x.shape[2], len(a), over=initial.numel())
+        ctx.save_for_backward(x, a, initial, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, a, initial, y = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            return tuple(native.gradients(blockwise_scan, (x, a, initial), ctx.needs_input_grad, grad))
+        dx, first, da = torch.empty_like(y), torch.empty_like(initial), torch.empty_like(initial)
+        tensors = (grad.contiguous(), a, initial, y, dx, first, da)
+        native.run("decay_backward", *tensors, y.shape[2], len(a), over=initial.numel())
+        return dx, da.sum(0), first
+
+
+def blockwise_scan(x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
+    """`exponential_scan` in operations of torch, on tensors of one type.
+
+    Parameters
+    ----------
+    x, a, initial : as for `exponential_scan`
+    """
+    blocks = _in_blocks(x)  # (B, H, n, BLOCK)
+    within = torch.einsum("bhnj,hij->bhni", blocks, decay_matrix(a, BLOCK))
+    before = _before_blocks(within[..., -1], a**BLOCK, initial)  # (B, H, n)
+    fading = a.unsqueeze(-1) * powers(a, BLOCK)  # (H, BLOCK)
+    y = within + before.unsqueeze(-1) * fading.unsqueeze(-2)
     if torch.compiler.is_compiling():  # a slice would tie the traced program to lengths of one remainder
         return y.flatten(-2).index_select(-1, torch.arange(x.shape[-1], device=x.device))
     return y.flatten(-2)[..., : x.shape[-1]]
@@ -110,8 +146,8 @@ def _before_blocks(last: Tensor, a: Tensor, initial: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() and n > BLOCK:  # a matrix of all pairs of blocks would grow as n^2
         after = exponential_scan(last, a, initial)
         return torch.cat([initial.unsqueeze(-1), after[..., :-1]], -1)
-    carried = torch.einsum("bhj,hij->bhi", last, _decay_matrix(a, n, after=1))
-    return carried + initial.unsqueeze(-1) * _powers(a, n)
+    carried = torch.einsum("bhj,hij->bhi", last, decay_matrix(a, n, after=1))
+    return carried + initial.unsqueeze(-1) * powers(a, n)
 
 
 def _in_blocks(x: Tensor) -> Tensor:
@@ -124,13 +160,13 @@ def _in_blocks(x: Tensor) -> Tensor:
     return torch.where(frame < n_frames, x[..., frame.clamp(max=n_frames - 1)], 0)
 
 
-def _decay_matrix(a: Tensor, n: int, after: int = 0) -> Tensor:
-    """Lower-triangular (H, n, n) matrix of ``a^(i - j - after)``, zero where that power is negative."""
+def decay_matrix(a: Tensor, n: int, after: int = 0) -> Tensor:
+    """Lower-triangular (..., n, n) matrix of ``a^(i - j - after)``, zero where that power is negative."""
     i = torch.arange(n, device=a.device)
     lag = i[:, None] - i[None, :] - after
-    return torch.where(lag >= 0, _powers(a, n)[:, lag.clamp(min=0)], 0)
+    return torch.where(lag >= 0, powers(a, n)[..., lag.clamp(min=0)], 0)
 
 
-def _powers(a: Tensor, n: int) -> Tensor:
-    """(H, n) powers 0 to n - 1."""
+def powers(a: Tensor, n: int) -> Tensor:
+    """The powers 0 to n - 1 of a (...): (..., n)."""
     return a.unsqueeze(-1) ** torch.arange(n, device=a.device)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mambapy.mamba import MambaBlock, MambaConfig
 from torch import Tensor
 
+from strflab.layers import native
 from strflab.layers.loops import frame_by_frame, hand_written, loop
 from strflab.layers.recurrent import Backbone
 from strflab.validation import integer
@@ -108,6 +109,9 @@ def _scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: 
     """Outputs, and the states before each block of frames and after the last."""
     y, starts = _scan_forward_shapes(u, delta, A, B, C, h)
     starts[0] = h
+    if native.usable(u, delta, A, B, C, h):
+        native.run("selective_forward", u, delta, A, B, C, y, starts, *u.shape, A.shape[1], BLOCK, over=u.shape[1])
+        return y, starts
     for i, (u_i, delta_i, B_i, C_i, y_i) in enumerate(zip(*(v.split(BLOCK) for v in (u, delta, B, C, y)))):
         _, states = _states(u_i, delta_i, A, B_i, starts[i])
         torch.matmul(states[1:], C_i.unsqueeze(-1), out=y_i.unsqueeze(-1))
@@ -124,6 +128,12 @@ def _scan_backward(
 ) -> list[Tensor]:
     """Gradients of u, delta, A, B, C and of the first state, from those of y and of the last state."""
     du, d_delta, dA, dB, dC, after = gradients = _scan_backward_shapes(grad, dh, u, delta, A, B, C, starts)
+    if native.usable(grad, dh, u, delta, A, B, C):
+        by_clip = A.new_empty(u.shape[1], *A.shape)  # of which the gradient of A is the sum
+        tensors = (grad, dh, u, delta, A, B, C, starts, du, d_delta, by_clip, dB, dC, after)
+        native.run("selective_backward", *tensors, *u.shape, A.shape[1], BLOCK, over=u.shape[1])
+        torch.sum(by_clip, 0, out=dA)
+        return gradients
     dA.zero_()
     after.copy_(dh)  # what reaches a state from the frame after it
     views = (v.split(BLOCK) for v in (u, delta, B, C, grad, du, d_delta, dB, dC))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strflab.layers import native
 from strflab.layers.causal import CausalLayer
 from strflab.validation import integer
+
+
+MANY = 16  # frames for which a kernel of our own pays
 
 
 class CausalLayerNorm(CausalLayer):
@@ -23,4 +31,45 @@ class CausalLayerNorm(CausalLayer):
         self.norm = nn.LayerNorm(integer("size", size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.movedim(self.dim, -1)).movedim(-1, self.dim)
+        parameters = self.norm.weight, self.norm.bias
+        # torch's kernel wants the axis innermost, where a row of a few channels leaves it mostly idle
+        if native.usable(x, *parameters) and x.shape[-1] >= MANY and x.stride(-1) == 1 and x.dim() == 4:
+            return _Norm.apply(x, *parameters, self.dim, self.norm.eps)
+        return _norm(x, *parameters, self.dim, self.norm.eps)
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor, dim: int, eps: float) -> Tensor:
+    return F.layer_norm(x.movedim(dim, -1), weight.shape, weight, bias, eps).movedim(-1, dim)
+
+
+class _Norm(torch.autograd.Function):
+    """`_norm` of (B, C, F, T) whose frames are adjacent, with vectors over frames."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dim: int, eps: float) -> Tensor:
+        y = torch.empty_like(x)
+        if y.stride() != x.stride():
+            x = x.contiguous()
+        ctx.save_for_backward(x, weight, bias)
+        ctx.dim, ctx.eps = dim, eps
+        native.run("norm_forward", x, weight, bias, y, *_layout(x, dim), eps, over=len(x))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            needed = ctx.needs_input_grad[:3]
+            found = native.gradients(lambda *a: _norm(*a, ctx.dim, ctx.eps), (x, weight, bias), needed, grad)
+            return *found, None, None
+        dx, parts = torch.empty_like(x), x.new_zeros(len(x), 2, len(weight))
+        if grad.stride() != x.stride():
+            grad = torch.empty_like(x).copy_(grad)
+        native.run("norm_backward", grad, x, weight, dx, parts, *_layout(x, ctx.dim), ctx.eps, over=len(x))
+        return dx, *parts.sum(0), None, None
+
+
+def _layout(x: Tensor, dim: int) -> tuple[int, ...]:
+    """Sizes of channels, bands and frames, and the strides of clips, channels and bands, with axis `dim` for channels."""
+    other = 3 - dim
+    return x.shape[dim], x.shape[other], x.shape[3], x.stride(0), x.stride(dim), x.stride(other)

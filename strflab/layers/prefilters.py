@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from strflab.layers.causal import CausalLayer
 from strflab.layers.config import Configurable, make_part
-from strflab.layers.decay import scan
+from strflab.layers.decay import decay_matrix, powers, scan
 from strflab.validation import boolean, integer, number
 
 LOWEST_HZ, HIGHEST_HZ = 500.0, 22_627.0  # of the published cochleagram of NS1, where no frequencies are given
@@ -110,10 +110,52 @@ class AdapTrans(Prefilter):
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         past, state = mean_of_past(x, self.a, state)  # (B, 2, F, T)
+        return self._opposed(x, past), state
+
+    def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The causal convolution of what `forward` gives with `weight`, in two fifths of the arithmetic.
+
+        Both are linear, and the mean is a recursion: seen from L - 1 frames before, a mean is a^k of the one of then plus
+        a filter of the sound since. So ON and OFF are not formed, and with V the part of `weight` that meets the means,
+
+            sum_l V[l] m[t - L + 1 + l]  =  (sum_l V[l] a^l) m[t - L + 1]  +  sum_k (1 - a) (sum_{l > k} V[l] a^(l-k-1)) x[t - L + 1 + k]
+
+        Parameters
+        ----------
+        x : (B, 1, F, T)
+        weight : (N, 2, F, L), last tap at lag 0
+        bias : (N,) constants to add, or None
+
+        Returns
+        -------
+        Tensor (B, N, T)
+        """
+        n_lags = weight.shape[-1]
+        past, _ = mean_of_past(x, self.a, None)  # (B, 2, F, T)
+        first = self._opposed(x[..., : n_lags - 1], past[..., : n_lags - 1])  # silence, and no mean of it, comes before
+        first = F.conv1d(F.pad(first.flatten(1, 2), (n_lags - 1, 0)), weight.flatten(1, 2), bias)
+        w, a = self.w[:, None], self.a
+        on, off = weight.unbind(1)  # (N, F, L)
+        of_means = torch.stack([-w * on, off], 1)
+        of_sound = torch.einsum("npfl,pflk->nfk", of_means, (1 - a)[..., None, None] * decay_matrix(a, n_lags, after=1))
+        of_sound = on - w * off + of_sound
+        of_means = (of_means * powers(a, n_lags)).sum(-1).flatten(1)  # (N, 2 F)
+        means = past[..., : x.shape[-1] - n_lags + 1].flatten(1, 2)  # (B, 2 F, T - L + 1)
+        rest = torch.baddbmm(F.conv1d(x[:, 0], of_sound, bias), of_means.expand(len(x), -1, -1), means)
+        return torch.cat([first, rest], -1)
+
+    def _opposed(self, x: Tensor, past: Tensor) -> Tensor:
+        """ON and OFF (B, 2, F, T) of the sound (B, 1, F, T) and the two means of its past."""
         w = self.w[:, None]
-        on, off = x[:, 0] - w * past[:, 0], past[:, 1] - w * x[:, 0]
-        y = torch.stack([on, off], 1)
-        return F.relu(y) if self.rectify else y, state
+        y = torch.stack([x[:, 0] - w * past[:, 0], past[:, 1] - w * x[:, 0]], 1)
+        return F.relu(y) if self.rectify else y
+
+
+class Adapted(NamedTuple):
+    """The output of an `AdapTrans` that is linear, not formed yet: a convolution that comes next can do without it."""
+
+    prefilter: AdapTrans
+    x: Tensor
 
 
 PREFILTERS: dict[str, type] = {"ic_adaptation": ICAdaptation, "adaptrans": AdapTrans}

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strflab.layers import native
 from strflab.layers.causal import CausalLayer
 from strflab.layers.config import Configurable, make_part
 from strflab.layers.loops import frame_by_frame, gru_recurrence, loop, lstm_recurrence, tanh_recurrence
@@ -202,7 +203,7 @@ class LSTM(_Gated):
     kernel = torch.lstm
 
     def prefers_kernel(self, x: Tensor) -> bool:
-        return not torch.compiler.is_compiling()  # fast on a CPU too
+        return not torch.compiler.is_compiling() and not native.usable(x)  # fast on a CPU too
 
     def step(self, state: tuple[Tensor, Tensor], inputs: tuple[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
         (h, c), (x,) = state, inputs

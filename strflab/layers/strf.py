@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from strflab.layers.causal import CausalLayer, with_past
 from strflab.layers.config import Configurable, make_part
+from strflab.layers.convolve import convolve
+from strflab.layers.prefilters import Adapted
 from strflab.validation import boolean, choice, integer
 
 
@@ -189,7 +191,9 @@ class CausalSTRFConv(CausalLayer):
         """The filters (n_out, n_in, F, T), last tap at lag 0."""
         return self.kernel()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Adapted) -> Tensor:
+        if isinstance(x, Adapted):
+            return x.prefilter.convolved(x.x, self.kernel(), self.bias).unsqueeze(2)
         return self._convolve(F.pad(x.flatten(1, 2), (self.n_lags - 1, 0)))
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -198,7 +202,7 @@ class CausalSTRFConv(CausalLayer):
 
     def _convolve(self, x: Tensor) -> Tensor:
         # bands are channels of a convolution over time only: (B, C F, T) with (C_out, C F, n_lags)
-        return F.conv1d(x, self.kernel().flatten(1, 2), self.bias).unsqueeze(2)
+        return convolve(x.unsqueeze(2), self.kernel().flatten(1, 2).unsqueeze(2), self.bias)
 
 
 KERNELS: dict[str, type] = {"full": FullSTRF, "separable": SeparableSTRF, "parametric": ParametricSTRF}

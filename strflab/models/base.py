@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ from strflab.layers.activations import make_activation
 from strflab.layers.causal import Chain, layer_memory, stream
 from strflab.layers.config import Configurable, from_config
 from strflab.layers.frontends import make_frontend
-from strflab.layers.prefilters import make_prefiltering
+from strflab.layers.prefilters import Adapted, AdapTrans, make_prefiltering
+from strflab.layers.strf import CausalSTRFConv
 from strflab.validation import integer
 
 FORMAT = 1  # of the saved config.json
@@ -94,9 +95,18 @@ class Model(nn.Module, Configurable):
         if self.wav2spec is not None and x.shape[-1] < float(self.wav2spec.samples_per_frame):
             per_frame = float(self.wav2spec.samples_per_frame)
             raise ValueError(f"input of shape {tuple(x.shape)}: must fill a frame, {per_frame:g} samples")
-        for _, stage in self.stages():
-            x = stage(x)
+        for name, stage in self.stages():
+            x = self._adapted(x) if name == "prefiltering" else stage(x)
         return x
+
+    def _adapted(self, x: Tensor) -> Tensor | Adapted:
+        """The sound after the prefilter; not formed where the first stage is a convolution that can do without it."""
+        stage: Any = self.core[0] if len(self.core) else getattr(self.readout, "strf", None)  # type: ignore[index,arg-type]
+        linear = isinstance(self.prefiltering, AdapTrans) and not self.prefiltering.rectify
+        if linear and isinstance(stage, CausalSTRFConv) and not torch.compiler.is_compiling():
+            if 1 < stage.n_lags < x.shape[-1]:
+                return Adapted(cast(AdapTrans, self.prefiltering), x)
+        return cast(nn.Module, self.prefiltering)(x)
 
     @torch.no_grad()
     def stream(self, x: Tensor, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from strflab.layers import CausalConv2dStack
-from strflab.layers.conv2d import convolve
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -50,22 +49,3 @@ def test_too_few_bands():
         CausalConv2dStack(6, 1, 3, (3, 9))
     assert CausalConv2dStack(7, 1, 3, (3, 9)).n_bands == 1
     assert CausalConv2dStack(6, 1, 3, (3, 9), padding="same").n_bands == 6
-
-
-@pytest.mark.parametrize("n_frames", [9, 50, 53])
-@pytest.mark.parametrize(
-    ("n_in", "n_out", "kernel"), [(10, 10, (3, 9)), (1, 10, (3, 9)), (3, 7, (2, 5)), (20, 3, (2, 9))]
-)
-def test_convolution_over_phases_is_the_convolution(n_in, n_out, kernel, n_frames):
-    x = torch.randn(2, n_in, 6, n_frames, dtype=torch.float64)
-    weight = torch.randn(n_out, n_in, *kernel, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(n_out, dtype=torch.float64, requires_grad=True)
-    for sound in (x, x.to(memory_format=torch.channels_last)):
-        sound = sound.detach().requires_grad_()
-        found, expected = convolve(sound, weight, bias), F.conv2d(sound, weight, bias)
-        torch.testing.assert_close(found, expected)
-        along = torch.randn_like(expected)
-        inputs = (sound, weight, bias)
-        torch.testing.assert_close(
-            torch.autograd.grad(found, inputs, along), torch.autograd.grad(expected, inputs, along)
-        )

@@ -117,8 +117,8 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor, baseline: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope, baseline)  # not a copy, which would lead to no derivative of its own
         x = x.contiguous()
-        ctx.save_for_backward(x, slope, baseline)
         y = torch.empty_like(x)
         native.run("softplus_forward", x, slope, baseline, y, len(slope), x.shape[-1], over=x[..., 0].numel())
         return y
@@ -128,6 +128,7 @@ class _Softplus(torch.autograd.Function):
         x, slope, baseline = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return tuple(native.gradients(_softplus, (x, slope, baseline), ctx.needs_input_grad, grad))
+        x = x.contiguous()
         dx, parts = torch.empty_like(x), x.new_empty(len(x), len(slope), 2)
         rows = parts.shape[0] * parts.shape[1]
         native.run("softplus_backward", grad.contiguous(), x, slope, dx, parts, len(slope), x.shape[-1], over=rows)

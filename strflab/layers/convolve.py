@@ -42,16 +42,16 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
-        ctx.save_for_backward(x, weight, bias)
-        return _forward(x, weight, bias)
+        ctx.save_for_backward(x, weight, bias)  # not copies, which would lead to no derivatives of their own
+        return _forward(x.contiguous(), weight.contiguous(), bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return tuple(native.gradients(_convolve, (x, weight, bias), ctx.needs_input_grad, grad))
-        grad, (height, n_lags) = grad.contiguous(), weight.shape[2:]
+        x, weight, grad = x.contiguous(), weight.contiguous(), grad.contiguous()
+        height, n_lags = weight.shape[2:]
         dx = dw = db = None
         if ctx.needs_input_grad[0]:  # the convolution with the kernel turned around
             turned = weight.transpose(0, 1).flip(2, 3).contiguous()

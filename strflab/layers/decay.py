@@ -45,10 +45,10 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, initial: Tensor) -> Tensor:
-        x, a, initial = x.contiguous(), a.contiguous(), initial.contiguous()
-        y = torch.empty_like(x)
-        native.run("decay_forward", x, a, initial, y, x.shape[2], len(a), over=initial.numel())
-        ctx.save_for_backward(x, a, initial, y)
+        y = x.new_empty(x.shape)
+        tensors = (x.contiguous(), a.contiguous(), initial.contiguous(), y)
+        native.run("decay_forward", *tensors, x.shape[2], len(a), over=initial.numel())
+        ctx.save_for_backward(x, a, initial, y)  # not copies, which would lead to no derivatives of their own
         return y
 
     @staticmethod
@@ -56,8 +56,8 @@ class _Scan(torch.autograd.Function):
         x, a, initial, y = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return tuple(native.gradients(blockwise_scan, (x, a, initial), ctx.needs_input_grad, grad))
-        dx, first, da = torch.empty_like(y), torch.empty_like(initial), torch.empty_like(initial)
-        tensors = (grad.contiguous(), a, initial, y, dx, first, da)
+        dx, first, da = torch.empty_like(y), y.new_empty(initial.shape), y.new_empty(initial.shape)
+        tensors = (grad.contiguous(), a.contiguous(), initial.contiguous(), y, dx, first, da)
         native.run("decay_backward", *tensors, y.shape[2], len(a), over=initial.numel())
         return dx, da.sum(0), first
 

@@ -47,11 +47,10 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dim: int, eps: float) -> Tensor:
-        y = torch.empty_like(x)
-        if y.stride() != x.stride():
-            x = x.contiguous()
-        ctx.save_for_backward(x, weight, bias)
+        ctx.save_for_backward(x, weight, bias)  # not a copy, which would lead to no derivative of its own
         ctx.dim, ctx.eps = dim, eps
+        x = _dense(x)
+        y = torch.empty_like(x)
         native.run("norm_forward", x, weight, bias, y, *_layout(x, dim), eps, over=len(x))
         return y
 
@@ -62,11 +61,17 @@ class _Norm(torch.autograd.Function):
             needed = ctx.needs_input_grad[:3]
             found = native.gradients(lambda *a: _norm(*a, ctx.dim, ctx.eps), (x, weight, bias), needed, grad)
             return *found, None, None
+        x = _dense(x)
         dx, parts = torch.empty_like(x), x.new_zeros(len(x), 2, len(weight))
         if grad.stride() != x.stride():
             grad = torch.empty_like(x).copy_(grad)
         native.run("norm_backward", grad, x, weight, dx, parts, *_layout(x, ctx.dim), ctx.eps, over=len(x))
         return dx, *parts.sum(0), None, None
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x` itself, or a copy without gaps."""
+    return x if torch.empty_like(x).stride() == x.stride() else x.contiguous()
 
 
 def _layout(x: Tensor, dim: int) -> tuple[int, ...]:

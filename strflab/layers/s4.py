@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strflab.layers import native
 from strflab.layers.recurrent import Backbone
 from strflab.validation import integer, number
 
@@ -77,10 +78,8 @@ class _StateSpace(Backbone):
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has neither FFT nor the digits
             x = x.to(self.D.dtype).transpose(1, 2)  # (B, H, T)
             n_frames = x.shape[-1]
-            n = 2 * n_frames if torch.compiler.is_compiling() else smooth_length(2 * n_frames - 1)
-            spectrum = torch.fft.rfft(x, n) * torch.fft.rfft(self.kernel(n_frames), n)
-            y = torch.fft.irfft(spectrum, n)[..., :n_frames] + self.D[:, None] * x
-        return self._mixed(y.transpose(1, 2))
+            y = fft_convolution(x, self.kernel(n_frames)) + self.D[:, None] * x
+        return self._mixed(y)
 
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         with torch.autocast(x.device.type, enabled=False):
@@ -92,11 +91,13 @@ class _StateSpace(Backbone):
             for x_t in x.unbind(1):
                 state = self.advance(discrete, state, x_t)
                 frames.append(2 * (C * state).sum(-1).real)
-            y = torch.stack(frames, 1) + self.D * x
+            y = torch.stack(frames, 2) + (self.D * x).transpose(1, 2)
         return self._mixed(y), state
 
     def _mixed(self, y: Tensor) -> Tensor:
-        return F.glu(self.mix(F.gelu(y)), -1)
+        """(B, H, T) -> (B, T, H), whose memory stays frame after frame: what comes next wants it so."""
+        mixed = F.conv1d(F.gelu(y), self.mix.weight.unsqueeze(-1), self.mix.bias)
+        return F.glu(mixed, 1).transpose(1, 2)
 
     def _a(self) -> Tensor:
         """The diagonal of the continuous system (H, N/2); its real part is negative."""
@@ -193,6 +194,52 @@ class S4D(_StateSpace):
         between = 2 * torch.view_as_complex(self.C) * b
         between = between.unsqueeze(1) * torch.exp(log_a.unsqueeze(1) * coarse[:, None])  # (H, n // q + 2, N/2)
         return _first((_dual(between) @ _real(within).mT).flatten(1), n)
+
+
+def fft_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    """Return the causal convolution of each channel of x (B, H, T) with its own kernel (H, T).
+
+    Parameters
+    ----------
+    x : (B, H, T)
+    kernel : (H, T), lag 0 first
+    """
+    if torch.compiler.is_compiling() or native.transformed():
+        return _fft_convolution(x, kernel)
+    return _FFTConvolution.apply(x, kernel)
+
+
+def _fft_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    n_frames = x.shape[-1]
+    n = 2 * n_frames if torch.compiler.is_compiling() else smooth_length(2 * n_frames - 1)
+    return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(kernel, n), n)[..., :n_frames]
+
+
+class _FFTConvolution(torch.autograd.Function):
+    """`_fft_convolution`, whose gradients are correlations of real signals too; torch's own go through complex ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        n_frames = x.shape[-1]
+        n = smooth_length(2 * n_frames - 1)
+        of_x, of_kernel = torch.fft.rfft(x, n), torch.fft.rfft(kernel, n)
+        ctx.save_for_backward(x, kernel, of_kernel)
+        return torch.fft.irfft(of_x.mul_(of_kernel), n)[..., :n_frames]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, kernel, of_kernel = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            return tuple(native.gradients(_fft_convolution, (x, kernel), ctx.needs_input_grad, grad))
+        n_frames = x.shape[-1]
+        n = smooth_length(2 * n_frames - 1)
+        of_grad, dx, d_kernel = torch.fft.rfft(grad, n), None, None
+        if ctx.needs_input_grad[1]:
+            products = torch.fft.rfft(x, n).conj_physical_().mul_(of_grad).sum(0)
+            d_kernel = torch.fft.irfft(products, n)[..., :n_frames]
+        if ctx.needs_input_grad[0]:
+            dx = torch.fft.irfft(of_grad.mul_(of_kernel.conj()), n)[..., :n_frames]
+        return dx, d_kernel
 
 
 def hippo_legs(n: int) -> tuple[Tensor, Tensor, Tensor]:

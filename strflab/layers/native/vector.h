@@ -18,8 +18,9 @@ INLINE void store(float *p, v8 x) { *(v8_anywhere *)p = x; }
 INLINE v8 all(float x) { return (v8){x, x, x, x, x, x, x, x}; }
 INLINE float sum8(v8 x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
 
-INLINE float at_most(float x, float y) { return x < y ? x : y; }
-INLINE float at_least(float x, float y) { return x > y ? x : y; }
+/* the first when it is NaN */
+INLINE float at_most(float x, float y) { return x > y ? y : x; }
+INLINE float at_least(float x, float y) { return x < y ? y : x; }
 
 /* 2^n (1 + r + r^2 q(r)) with x = n log 2 + r; NaN stays NaN */
 INLINE float exp1(float x) {

@@ -52,13 +52,20 @@ def test_a_skipped_point_is_in_no_series(file):
 
 
 def test_storing_replaces_the_same_run_and_keeps_all_others(file):
-    for name, facts in (("zoo", FACTS), ("zoo", FACTS | {"threads": 2}), ("zoo", FACTS | {"device": "cuda"}), ("fit", FACTS)):
+    for name, facts in (
+        ("zoo", FACTS),
+        ("zoo", FACTS | {"threads": 2}),
+        ("zoo", FACTS | {"device": "cuda"}),
+        ("fit", FACTS),
+    ):
         store(name, facts, [Row("x", 1.0)], file)
     before = speed.runs(file)
     store("zoo", FACTS | {"date": "2026-02-02"}, [Row("y", 0.123456, "other", 0.5, sizes={"model": "LN"})], file)
     after = speed.runs(file)
     assert len(before) == len(after) == 4
-    assert [run for run in before if run not in after] == [{"benchmark": "zoo", **FACTS, "rows": [{"what": "x", "seconds": 1.0}]}]
+    assert [run for run in before if run not in after] == [
+        {"benchmark": "zoo", **FACTS, "rows": [{"what": "x", "seconds": 1.0}]}
+    ]
     again = speed.run("zoo", file=file)
     assert again["date"] == "2026-02-02"
     assert again["rows"] == [

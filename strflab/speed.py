@@ -143,8 +143,8 @@ def text(value: float | None, unit: str = "s") -> str:
 
     Examples
     --------
-    >>> text(0.01234), text(2.5), text(31.26, "MB"), text(None)
-    ('12.3 ms', '2.50 s', '31.3 MB', 'not measured')
+    >>> print(text(0.01234), text(2.5), text(31.26, "MB"), text(None), sep=", ")
+    12.3\N{NO-BREAK SPACE}ms, 2.50\N{NO-BREAK SPACE}s, 31.3\N{NO-BREAK SPACE}MB, not measured
     """
     if value is None:
         return "not measured"
@@ -152,4 +152,4 @@ def text(value: float | None, unit: str = "s") -> str:
     scale, shown = next((pair for pair in scales[unit] if value >= pair[0]), scales[unit][-1])
     number = value / scale
     digits = 2 if number < 10 else 1 if number < 100 else 0
-    return f"{number:.{digits}f} {shown}"
+    return f"{number:.{digits}f}\N{NO-BREAK SPACE}{shown}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from benchmarks import peers
@@ -10,15 +13,6 @@ from strflab.reverse_correlation import RidgeSTRF
 
 BANDS, NEURONS, CLIPS, FOLDS = 34, 119, 20, 5
 ALPHAS = np.logspace(0, 6, 20)
-
-SETUP = """
-import numpy as np
-from benchmarks.closed_form import ALPHAS, FOLDS, problem
-from strflab.reverse_correlation import RidgeSTRF
-X, Y = problem({frames})
-RidgeSTRF(n_lags=2, alphas=ALPHAS[:2], cv=2).fit([x[:, :50] for x in X], [y[:, :50] for y in Y])
-"""
-WORK = "RidgeSTRF(n_lags={lags}, alphas=ALPHAS, cv=FOLDS).fit(X, Y)"
 
 
 def problem(n_frames: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -70,8 +64,14 @@ def _row(n_frames: int, n_lags: int, compare: bool = False) -> Row:
         seconds(lambda: RidgeSTRF(n_lags=n_lags, alphas=ALPHAS, cv=FOLDS).fit(X, Y), repeats=5),
         "lagged design matrix, float64, NumPy" if compare else "",
         seconds(lambda: _plain(X, Y, n_lags), repeats=1) if compare else None,
-        peak_mb(SETUP.format(frames=n_frames), WORK.format(lags=n_lags)),
+        peak_mb(_prepared, n_frames, n_lags),
     )
+
+
+def _prepared(n_frames: int, n_lags: int) -> Callable[[], Any]:
+    X, Y = problem(n_frames)
+    RidgeSTRF(n_lags=2, alphas=ALPHAS[:2], cv=2).fit([x[:, :50] for x in X], [y[:, :50] for y in Y])
+    return lambda: RidgeSTRF(n_lags=n_lags, alphas=ALPHAS, cv=FOLDS).fit(X, Y)
 
 
 def _plain(X: list[np.ndarray], Y: list[np.ndarray], n_lags: int) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+PRELOADED = ["benchmarks.zoo", "benchmarks.closed_form"]  # what processes that measure memory need not import again
 
 
 @dataclass(frozen=True)
@@ -17,16 +19,20 @@ class Row:
     """One measurement; `reference` is the same work done another way in the same run."""
 
     what: str
-    seconds: float
+    seconds: float | None  # None: skipped
     reference: str = ""
     reference_seconds: float | None = None
     peak_mb: float | None = None
     reference_peak_mb: float | None = None
+    sizes: dict[str, Any] = field(default_factory=dict)  # model, clips, frames ...: what a page looks rows up by
+    skipped: str = ""  # why it was not measured
 
     @property
     def ratio(self) -> float | None:
         """How many times as long the reference takes."""
-        return None if self.reference_seconds is None else self.reference_seconds / self.seconds
+        if self.reference_seconds is None or self.seconds is None:
+            return None
+        return self.reference_seconds / self.seconds
 
     def record(self) -> dict[str, Any]:
         return asdict(self) | {"ratio": self.ratio}
@@ -56,20 +62,26 @@ def in_turns(*works: Callable[[], Any], repeats: int = 7) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def peak_mb(setup: str, work: str) -> float | None:
-    """Memory in MB that `work` adds at its peak to what `setup` holds, in a process of its own; None if not Linux."""
+def peak_mb(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float | None:
+    """Memory in MB that the work which `prepare` returns adds at its peak; None if not Linux.
+
+    It is done in a process of its own, for what this one has freed it would use again unseen. That process is forked
+    from one that has only imported what is needed, which takes seconds.
+    """
     if not Path("/proc/self/clear_refs").exists():
         return None
-    measure = (
-        f"{setup}\n"
-        "from benchmarks.harness import high_water_mb, reset_high_water\n"
-        "reset_high_water()\n"
-        "before = high_water_mb()\n"
-        f"{work}\n"
-        "print(high_water_mb() - before)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(1, mp_context=forks) as process:
+        return process.submit(_added_mb, prepare, *arguments).result()
+
+
+def _added_mb(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
+    work = prepare(*arguments)
+    reset_high_water()
+    before = high_water_mb()
+    work()
+    return high_water_mb() - before
 
 
 def reset_high_water() -> None:
@@ -89,7 +101,7 @@ def table(rows: list[Row]) -> str:
     body = [
         [
             row.what,
-            f"{row.seconds:.3f}",
+            "skipped" if row.seconds is None else f"{row.seconds:.3f}",
             "" if row.peak_mb is None else f"{row.peak_mb:.0f}",
             row.reference,
             "" if row.reference_seconds is None else f"{row.reference_seconds:.3f}",

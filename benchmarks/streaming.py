@@ -23,5 +23,7 @@ def run() -> list[Row]:
                 lambda model=model, frame=frame, state=state: [model.stream(frame, state) for _ in range(20)],
                 lambda model=model, window=window: [model(window) for _ in range(20)],
             )
-        rows.append(Row(f"{case.name}, a frame", ours / 20, f"the last {window.shape[-1]} frames again", again / 20))
+        seen = window.shape[-1]
+        sizes = {"model": case.name, "window": seen}
+        rows.append(Row(f"{case.name}, a frame", ours / 20, f"the last {seen} frames again", again / 20, sizes=sizes))
     return rows

@@ -29,13 +29,13 @@ class Case:
     peer: dict[str, Any] | None = None  # options of the peer's model of the same name; None: it has none
     small: bool = True  # also at 8 clips of 1000 frames
 
-    def ours(self) -> torch.nn.Module:
+    def ours(self, n_neurons: int = NEURONS) -> torch.nn.Module:
         torch.manual_seed(0)
-        return models.build(self.model, n_frequency_bands=BANDS, out_neurons=NEURONS, **self.options)
+        return models.build(self.model, n_frequency_bands=BANDS, out_neurons=n_neurons, **self.options)
 
-    def theirs(self) -> torch.nn.Module:
+    def theirs(self, n_neurons: int = NEURONS) -> torch.nn.Module:
         torch.manual_seed(0)
-        return peers.deepstrf(self.model, BANDS, NEURONS, **(self.peer or {}))
+        return peers.deepstrf(self.model, BANDS, n_neurons, **(self.peer or {}))
 
 
 BACKBONES = ("GRU", "LSTM", "RNN", "LMU", "Mamba", "S4")
@@ -96,18 +96,12 @@ def run(device: str = "cpu", names: tuple[str, ...] = (), memory: bool = True) -
 
 def measure(case: Case, n_clips: int, n_frames: int, device: str, memory: bool) -> Row:
     """One architecture on `n_clips` x `n_frames`."""
-    torch.manual_seed(1)
-    x = torch.randn(n_clips, 1, BANDS, n_frames, device=device)
     compared = case.peer is not None and peers.has("deepSTRF")
-    steps = [work(case.ours().to(device), x)]
-    if compared:
-        steps.append(work(case.theirs().to(device), x))
-    if device != "cpu":
-        steps = [_waited_for(step) for step in steps]
-    times = in_turns(*steps)
-    peaks = [None, None]
+    sides = ("ours", "theirs") if compared else ("ours",)
+    times = in_turns(*(prepared(case.name, side, n_clips, n_frames, device=device) for side in sides))
+    peaks: list[float | None] = [None, None]
     if memory and device == "cpu":
-        peaks = [_peak(case.name, side, n_clips, n_frames) for side in ("ours", "theirs")[: len(steps)]] + [None]
+        peaks = [peak_mb(prepared, case.name, side, n_clips, n_frames) for side in sides] + [None]
     return Row(
         f"{case.name}, {n_clips} x {n_frames}",
         times[0],
@@ -115,7 +109,20 @@ def measure(case: Case, n_clips: int, n_frames: int, device: str, memory: bool) 
         times[1] if compared else None,
         peaks[0],
         peaks[1] if compared else None,
+        sizes={"model": case.name, "clips": n_clips, "frames": n_frames, "neurons": NEURONS},
     )
+
+
+def prepared(
+    name: str, side: str, n_clips: int, n_frames: int, n_neurons: int = NEURONS, device: str = "cpu"
+) -> Callable[[], None]:
+    """`work` of ours or theirs, which has run once on a short sound."""
+    case = next(c for c in CASES if c.name == name)
+    model = getattr(case, side)(n_neurons).to(device)
+    torch.manual_seed(1)
+    work(model, torch.randn(1, 1, BANDS, 50, device=device))()
+    step = work(model, torch.randn(n_clips, 1, BANDS, n_frames, device=device))
+    return step if device == "cpu" else _waited_for(step)
 
 
 def _waited_for(step: Callable[[], None]) -> Callable[[], None]:
@@ -124,15 +131,3 @@ def _waited_for(step: Callable[[], None]) -> Callable[[], None]:
         torch.cuda.synchronize()
 
     return timed
-
-
-def _peak(name: str, side: str, n_clips: int, n_frames: int) -> float | None:
-    setup = (
-        "import torch\n"
-        "from benchmarks.zoo import BANDS, CASES, work\n"
-        f"case = next(c for c in CASES if c.name == {name!r})\n"
-        f"model = case.{side}()\n"
-        f"work(model, torch.randn(1, 1, BANDS, 50))()\n"
-        f"step = work(model, torch.randn({n_clips}, 1, BANDS, {n_frames}))"
-    )
-    return peak_mb(setup, "step()")

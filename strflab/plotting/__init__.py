@@ -16,6 +16,7 @@ from strflab.plotting.axes import (
     symmetric_colorbar,
 )
 from strflab.plotting.fields import dynamic_strfs, gradient_energy, hidden_strfs, modulation_transfer, strf, strf_grid
+from strflab.plotting.growth import power_curves, power_grid
 from strflab.plotting.scores import paired_scores, score_rows
 from strflab.plotting.sounds import dream, raster, rate, spectrogram, trials
 from strflab.plotting.surfaces import response_surface
@@ -34,6 +35,8 @@ __all__ = [
     "hidden_strfs",
     "modulation_transfer",
     "paired_scores",
+    "power_curves",
+    "power_grid",
     "raster",
     "rate",
     "response_surface",

@@ -47,6 +47,11 @@ class Claim:
 class Claims:
     """A table of a paper's claims, each with our number and a verdict; displays itself in a notebook.
 
+    Parameters
+    ----------
+    head : str
+        Over the column of claims: who makes them.
+
     Examples
     --------
     >>> claims = Claims()
@@ -55,7 +60,8 @@ class Claims:
     STRFs predict song: holds
     """
 
-    def __init__(self) -> None:
+    def __init__(self, head: str = "The paper says") -> None:
+        self.head = head
         self.rows: list[Claim] = []
 
     def add(
@@ -126,7 +132,7 @@ class Claims:
         return f"Of {len(self.rows)} claims, {', '.join(told)}." if told else "No claims."
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        head = ["The paper says", "Tested here as", "Paper", "Ours", "Verdict"]
+        head = [self.head, "Tested here as", "Paper", "Ours", "Verdict"]
         rows = []
         for row in self.rows:
             verdict = f"**{MARKS[row.holds]} {row.verdict}**" + (f": {row.why}" if row.why else "")

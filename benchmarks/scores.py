@@ -27,7 +27,8 @@ def run() -> list[Row]:
         )
     ]
     if peers.has("deepSTRF"):
-        p, r = torch.from_numpy(rate), torch.from_numpy(response)
+        p, r = torch.from_numpy(rate[:4, :30]), torch.from_numpy(response[:4, :30])  # of all it would take minutes
+        what = f"all scores of {' x '.join(map(str, r.shape))}"
         ours, theirs = in_turns(lambda: metrics.scores(p, r), lambda: peers.deepstrf_scores(p, r), repeats=1)
         rows.append(Row(what, ours, "deepSTRF, those it has", theirs))
     return rows

@@ -143,3 +143,38 @@ def test_export_for_any_number_of_frames(kind):
     for n_frames in (2, 64, 65, 300):
         x = torch.randn(1, 1, 3, n_frames)
         torch.testing.assert_close(exported(x), model(x))
+
+
+@pytest.mark.parametrize("n_lags", [2, 9, 30])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_filter_of_what_is_not_formed(n_lags, bias):
+    """AdapTrans and the convolution after it in one, and the same in two steps: values and gradients."""
+    torch.manual_seed(0)
+    adaptrans = AdapTrans(6, dt_ms=5.0).double()
+    with torch.no_grad():
+        for parameter in adaptrans.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    x = torch.randn(3, 1, 6, 31, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 2, 6, n_lags, dtype=torch.float64, requires_grad=True)
+    constants = torch.randn(4, dtype=torch.float64, requires_grad=True) if bias else None
+    formed = torch.nn.functional.pad(adaptrans(x).flatten(1, 2), (n_lags - 1, 0))
+    expected = torch.nn.functional.conv1d(formed, weight.flatten(1, 2), constants)
+    found = adaptrans.convolved(x, weight, constants)
+    torch.testing.assert_close(found, expected)
+    inputs = [x, weight, *adaptrans.parameters(), *([constants] if bias else [])]
+    along = torch.randn_like(found)
+    for a, b in zip(torch.autograd.grad(found, inputs, along), torch.autograd.grad(expected, inputs, along)):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    "name", ["Linear", "LinearNonlinear", "NetworkReceptiveField", "DNet", "Transformer", "StateNet"]
+)
+@pytest.mark.parametrize("rectify", [False, True])
+def test_models_behind_adaptrans_are_its_output_modelled(name, rectify):
+    torch.manual_seed(0)
+    options = {"prefiltering": {"type": "adaptrans", "rectify": rectify}}
+    model = models.build(name, n_frequency_bands=12, out_neurons=3, **options).double()
+    x = torch.randn(2, 1, 12, 40, dtype=torch.float64)
+    torch.testing.assert_close(model(x), model.readout(model.core(model.prefiltering(x))))
+    torch.testing.assert_close(model(x[..., :5]), model(x)[..., :5])

@@ -6,7 +6,8 @@ the gradients of the weights are one product after it. Time comes first: (T, B, 
 
 `hand_written` makes such a function of its two loops: an autograd function, and for torch.compile and torch.export an
 operator that they take whole, for any T. Inside torch.func neither can go; `frame_by_frame` tells, and `loop` is the
-plain loop that can. In float32 on a CPU the loops are compiled ones (`strflab.layers.native`), where there is a compiler.
+plain loop that can. In float32 on a CPU the loops are compiled ones, where there is a compiler (see
+`strflab.layers.native`).
 """
 
 from __future__ import annotations
@@ -320,9 +321,7 @@ _lstm = hand_written(
 )
 
 
-def _native(
-    name: str, like: Tensor, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], *sizes: int
-) -> None:
+def _native(name: str, like: Tensor, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], *sizes: int) -> None:
     """The compiled loop over the frames of tensors such as `like` (T, B, H), clips shared out over threads."""
     inputs = tuple(v.contiguous() for v in inputs)
     native.run(name, *inputs, *outputs, *like.shape, *sizes, over=like.shape[1])

@@ -12,7 +12,6 @@ from strflab.layers import native
 from strflab.layers.causal import CausalLayer
 from strflab.validation import integer
 
-
 MANY = 16  # frames for which a kernel of our own pays
 
 
@@ -59,7 +58,7 @@ class _Norm(torch.autograd.Function):
         x, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             needed = ctx.needs_input_grad[:3]
-            found = native.gradients(lambda *a: _norm(*a, ctx.dim, ctx.eps), (x, weight, bias), needed, grad)
+            found = native.gradients(lambda x, w, b: _norm(x, w, b, ctx.dim, ctx.eps), (x, weight, bias), needed, grad)
             return *found, None, None
         x = _dense(x)
         dx, parts = torch.empty_like(x), x.new_zeros(len(x), 2, len(weight))
@@ -75,6 +74,6 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _layout(x: Tensor, dim: int) -> tuple[int, ...]:
-    """Sizes of channels, bands and frames, and the strides of clips, channels and bands, with axis `dim` for channels."""
+    """Sizes of channels (axis `dim`), bands and frames, and the strides of clips, channels and bands."""
     other = 3 - dim
     return x.shape[dim], x.shape[other], x.shape[3], x.stride(0), x.stride(dim), x.stride(other)

@@ -115,10 +115,10 @@ class AdapTrans(Prefilter):
     def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The causal convolution of what `forward` gives with `weight`, in two fifths of the arithmetic.
 
-        Both are linear, and the mean is a recursion: seen from L - 1 frames before, a mean is a^k of the one of then plus
-        a filter of the sound since. So ON and OFF are not formed, and with V the part of `weight` that meets the means,
+        Both are linear, and the mean is a recursion: that of l frames after s is a^l of the one of then and a filter of
+        the sound since. So ON and OFF are not formed. With V the part of `weight` for the means, and s = t - L + 1,
 
-            sum_l V[l] m[t - L + 1 + l]  =  (sum_l V[l] a^l) m[t - L + 1]  +  sum_k (1 - a) (sum_{l > k} V[l] a^(l-k-1)) x[t - L + 1 + k]
+            sum_l V[l] m[s + l]  =  (sum_l V[l] a^l) m[s]  +  sum_k (1 - a) (sum_{l > k} V[l] a^(l-k-1)) x[s + k]
 
         Parameters
         ----------

@@ -24,6 +24,7 @@ from strflab.layers.causal import Chain, layer_memory, stream
 from strflab.layers.config import Configurable, from_config
 from strflab.layers.frontends import make_frontend
 from strflab.layers.prefilters import Adapted, AdapTrans, make_prefiltering
+from strflab.layers.readouts import STRFReadout
 from strflab.layers.strf import CausalSTRFConv
 from strflab.validation import integer
 
@@ -96,17 +97,20 @@ class Model(nn.Module, Configurable):
             per_frame = float(self.wav2spec.samples_per_frame)
             raise ValueError(f"input of shape {tuple(x.shape)}: must fill a frame, {per_frame:g} samples")
         for name, stage in self.stages():
-            x = self._adapted(x) if name == "prefiltering" else stage(x)
+            x = cast(Tensor, self._adapted(x)) if name == "prefiltering" else stage(x)
         return x
 
     def _adapted(self, x: Tensor) -> Tensor | Adapted:
         """The sound after the prefilter; not formed where the first stage is a convolution that can do without it."""
-        stage: Any = self.core[0] if len(self.core) else getattr(self.readout, "strf", None)  # type: ignore[index,arg-type]
-        linear = isinstance(self.prefiltering, AdapTrans) and not self.prefiltering.rectify
-        if linear and isinstance(stage, CausalSTRFConv) and not torch.compiler.is_compiling():
-            if 1 < stage.n_lags < x.shape[-1]:
-                return Adapted(cast(AdapTrans, self.prefiltering), x)
-        return cast(nn.Module, self.prefiltering)(x)
+        stages = list(self.core) if isinstance(self.core, nn.Sequential) else [self.core]
+        first = stages[0] if stages else self.readout
+        first = first.strf if type(first) is STRFReadout else first
+        prefilter = cast(nn.Module, self.prefiltering)
+        # of subclasses, what they do with their input is not known
+        linear = type(prefilter) is AdapTrans and not prefilter.rectify and type(first) is CausalSTRFConv
+        if linear and not torch.compiler.is_compiling() and 1 < first.n_lags < x.shape[-1]:
+            return Adapted(prefilter, x)
+        return prefilter(x)
 
     @torch.no_grad()
     def stream(self, x: Tensor, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:

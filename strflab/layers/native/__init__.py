@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -67,7 +68,7 @@ def run(kernel: str, *arguments: Tensor | int | float, over: int) -> None:
     Parameters
     ----------
     kernel : its name in C
-    arguments : tensors, integers and float32 numbers, all but its last two, which are the part of `over` that a call does
+    arguments : tensors, integers and float32 numbers; all but its last two, the part of `over` that a call does
     over : independent pieces of work, in equal parts for the threads
 
     Raises
@@ -78,7 +79,7 @@ def run(kernel: str, *arguments: Tensor | int | float, over: int) -> None:
     values = [_value(a) for a in arguments]
     n = max(1, min(torch.get_num_threads(), over))
     edges = [over * i // n for i in range(n + 1)]
-    parts = [(ctypes.c_long(a), ctypes.c_long(b)) for a, b in zip(edges, edges[1:])]
+    parts = [(ctypes.c_long(a), ctypes.c_long(b)) for a, b in itertools.pairwise(edges)]
     if n == 1:
         failed = [function(*values, *parts[0])]
     else:  # ctypes lets go of the interpreter's lock

@@ -103,9 +103,9 @@ class Model(nn.Module, Configurable):
     def _adapted(self, x: Tensor) -> Tensor | Adapted:
         """The sound after the prefilter; not formed where the first stage is a convolution that can do without it."""
         stages = list(self.core) if isinstance(self.core, nn.Sequential) else [self.core]
-        first = stages[0] if stages else self.readout
+        first: Any = stages[0] if stages else self.readout
         first = first.strf if type(first) is STRFReadout else first
-        prefilter = cast(nn.Module, self.prefiltering)
+        prefilter: Any = self.prefiltering
         # of subclasses, what they do with their input is not known
         linear = type(prefilter) is AdapTrans and not prefilter.rectify and type(first) is CausalSTRFConv
         if linear and not torch.compiler.is_compiling() and 1 < first.n_lags < x.shape[-1]:

@@ -18,7 +18,7 @@ from benchmarks.harness import Row, table
 from benchmarks.store import store
 from strflab.report import device_name
 
-NAMES = ("zoo", "scaling", "streaming", "closed_form", "scores", "dynamic", "fit", "sweep")
+NAMES = ("zoo", "kernels", "scaling", "streaming", "closed_form", "scores", "dynamic", "fit", "sweep")
 
 
 def main() -> None:

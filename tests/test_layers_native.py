@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -143,6 +144,23 @@ def test_transforms_of_torch_func_go_through_torch():
     by_column = torch.func.jacfwd(lambda v: model(v).sum((0, 2)))(x[0])
     by_row = torch.func.jacrev(lambda v: model(v).sum((0, 2)))(x[0])
     torch.testing.assert_close(by_column, by_row)
+
+
+def test_what_records_operations_sees_those_of_torch():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, x = DNet(5, 3, 2, n_hidden=4).eval(), torch.randn(2, 1, 5, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather have another tracer
+        traced = torch.jit.trace(model, x)
+    other = torch.randn(2, 1, 5, 40)
+    torch.testing.assert_close(traced(other), model(other), rtol=1e-5, atol=1e-6)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert counter.get_total_flops() > 0
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert model(torch.empty(2, 1, 5, 40)).shape == (2, 2, 1, 40)
 
 
 @pytest.mark.parametrize("n_frames", [16, 50, 53])

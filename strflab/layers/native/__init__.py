@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from strflab.cache import cache_root
 
@@ -38,11 +39,12 @@ SOURCES = ("recurrent.c", "scan.c", "frames.c", "conv.c")
 OPTIONS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
 TUNED = ("-march=native",)  # which some compilers know under another name or not at all
 
+PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)  # a subclass may have no memory of its own
 enabled = os.environ.get("STRFLAB_NATIVE", "1") != "0"
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can do this work: float32 on a CPU, no transform or trace around it, and a compiler.
+    """Whether the kernels can do this work: float32 on a CPU, no transform or tracing around it, and a compiler.
 
     Parameters
     ----------
@@ -51,8 +53,9 @@ def usable(*tensors: Tensor) -> bool:
     return (
         enabled
         and not torch.compiler.is_compiling()
-        and all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+        and all(x.dtype == torch.float32 and x.is_cpu and type(x) in PLAIN for x in tensors)
         and not transformed()
+        and not observed()
         and library() is not None
     )
 
@@ -60,6 +63,11 @@ def usable(*tensors: Tensor) -> bool:
 def transformed() -> bool:
     """Whether a torch.func transform (vmap, grad, jacrev) or forward-mode differentiation is at work."""
     return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
+def observed() -> bool:
+    """Whether each operation is recorded (torch.jit.trace) or handled by a mode (a FLOP counter, fake tensors)."""
+    return torch._C._get_tracing_state() is not None or _get_current_dispatch_mode() is not None
 
 
 def run(kernel: str, *arguments: Tensor | int | float, over: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.harness import Row, in_turns
+from benchmarks.zoo import work
 from strflab import layers
 from strflab.layers import native
 
@@ -30,21 +31,10 @@ def run() -> list[Row]:
     rows = []
     for name, (make, shape) in CASES.items():
         torch.manual_seed(0)
-        step = _step(make(), torch.randn(CLIPS, *shape, requires_grad=True))
+        step = work(make(), torch.randn(CLIPS, *shape, requires_grad=True))
         ours, torchs = in_turns(_with(True, step), _with(False, step))
         rows.append(Row(f"{name}, {CLIPS} x {FRAMES}", ours, "operations of torch", torchs, sizes={"layer": name}))
     return rows
-
-
-def _step(layer: nn.Module, x: Tensor) -> Callable[[], None]:
-    grad = torch.randn_like(layer(x))
-
-    def step() -> None:
-        layer.zero_grad(set_to_none=True)
-        x.grad = None
-        layer(x).backward(grad)
-
-    return step
 
 
 def _with(enabled: bool, step: Callable[[], None]) -> Callable[[], None]:

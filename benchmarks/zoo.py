@@ -75,6 +75,7 @@ def work(model: torch.nn.Module, x: Tensor) -> Callable[[], None]:
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
+        x.grad = None
         model(x).backward(grad)
 
     return step

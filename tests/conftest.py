@@ -65,3 +65,12 @@ def succeeds(strflab: Callable[..., tuple[int, str, str]]) -> Callable[..., Any]
         return json.loads(out) if "--json" in argv else out
 
     return run
+
+
+@pytest.fixture
+def ax():
+    """Axes to draw on, gone with the test."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)

@@ -10,13 +10,6 @@ X = np.array([250.0, 1000.0, 4000.0, 16_000.0])
 COSTS = {name: (X, factor * X) for name, factor in zip("abcde", (1.0, 1.1, 1.2, 5.0, 0.1))}
 
 
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
 def test_curves_are_named_where_they_end(ax):
     plotting.power_curves(ax, {"a": COSTS["a"], "short": (X[:2], X[:2])}, COSTS)
     assert [(text.get_text(), text.xy) for text in ax.texts] == [("a", (16_000, 16_000)), ("short", (1000, 1000))]

@@ -4,14 +4,7 @@ import pytest
 from strflab import plotting
 from strflab.plotting.surfaces import _level
 
-plt = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
+pytest.importorskip("matplotlib.pyplot")
 
 
 def test_the_first_drive_lies_along_x_and_rates_are_in_hz(ax):

@@ -12,7 +12,7 @@ from strflab.layers import native
 
 MANY = 16  # frames of the output for which our own kernel is made
 FEW = 32  # output channels up to which it is the faster one
-GROUP = 6  # output channels that it does at once
+GROUP = 6  # output channels that it does at once: as in conv.c
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

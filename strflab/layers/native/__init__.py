@@ -140,7 +140,7 @@ def library() -> ctypes.CDLL | None:
 def _compiled(compiler: str) -> Path:
     """The library's file, made if it is not in the cache."""
     source = b"".join((HERE / name).read_bytes() for name in ("vector.h", *SOURCES))
-    key = hashlib.sha256(source + repr((compiler, OPTIONS, _processor())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(source + repr((compiler, TUNED, OPTIONS, _processor())).encode()).hexdigest()[:16]
     path = cache_root() / "native" / f"kernels-{key}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

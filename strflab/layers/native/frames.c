@@ -6,6 +6,21 @@
 
 #define CHUNK 64 /* frames at once */
 
+/* of n frames over the channels: the mean, and one over the standard deviation */
+INLINE void moments(const float *x, long by_channel, long C, long n, float eps, float *restrict mean,
+                    float *restrict scale) {
+    memset(mean, 0, CHUNK * sizeof(float)), memset(scale, 0, CHUNK * sizeof(float));
+    for (long c = 0; c < C; c++)
+        for (long t = 0; t < n; t++) mean[t] += x[c * by_channel + t];
+    for (long t = 0; t < CHUNK; t++) mean[t] /= (float)C;
+    for (long c = 0; c < C; c++)
+        for (long t = 0; t < n; t++) {
+            float d = x[c * by_channel + t] - mean[t];
+            scale[t] += d * d;
+        }
+    for (long t = 0; t < CHUNK; t++) scale[t] = 1.0f / sqrtf(scale[t] / (float)C + eps);
+}
+
 /* x and y (B, C, F, T) of the same strides, the frames adjacent */
 EXPORT int norm_forward(const float *x, const float *weight, const float *bias, float *y, long C, long F, long T,
                         long by_clip, long by_channel, long by_band, float eps, long b0, long b1) {
@@ -13,16 +28,8 @@ EXPORT int norm_forward(const float *x, const float *weight, const float *bias, 
         for (long f = 0; f < F; f++)
             for (long start = 0; start < T; start += CHUNK) {
                 long n = T - start < CHUNK ? T - start : CHUNK, at = b * by_clip + f * by_band + start;
-                float mean[CHUNK] = {0}, scale[CHUNK] = {0};
-                for (long c = 0; c < C; c++)
-                    for (long t = 0; t < n; t++) mean[t] += x[at + c * by_channel + t];
-                for (long t = 0; t < CHUNK; t++) mean[t] /= (float)C;
-                for (long c = 0; c < C; c++)
-                    for (long t = 0; t < n; t++) {
-                        float d = x[at + c * by_channel + t] - mean[t];
-                        scale[t] += d * d;
-                    }
-                for (long t = 0; t < CHUNK; t++) scale[t] = 1.0f / sqrtf(scale[t] / (float)C + eps);
+                float mean[CHUNK], scale[CHUNK];
+                moments(x + at, by_channel, C, n, eps, mean, scale);
                 for (long c = 0; c < C; c++) {
                     const float *restrict from = x + at + c * by_channel;
                     float *restrict to = y + at + c * by_channel;
@@ -39,16 +46,8 @@ EXPORT int norm_backward(const float *grad, const float *x, const float *weight,
         for (long f = 0; f < F; f++)
             for (long start = 0; start < T; start += CHUNK) {
                 long n = T - start < CHUNK ? T - start : CHUNK, at = b * by_clip + f * by_band + start;
-                float mean[CHUNK] = {0}, scale[CHUNK] = {0}, along[CHUNK] = {0}, level[CHUNK] = {0};
-                for (long c = 0; c < C; c++)
-                    for (long t = 0; t < n; t++) mean[t] += x[at + c * by_channel + t];
-                for (long t = 0; t < CHUNK; t++) mean[t] /= (float)C;
-                for (long c = 0; c < C; c++)
-                    for (long t = 0; t < n; t++) {
-                        float d = x[at + c * by_channel + t] - mean[t];
-                        scale[t] += d * d;
-                    }
-                for (long t = 0; t < CHUNK; t++) scale[t] = 1.0f / sqrtf(scale[t] / (float)C + eps);
+                float mean[CHUNK], scale[CHUNK], along[CHUNK] = {0}, level[CHUNK] = {0};
+                moments(x + at, by_channel, C, n, eps, mean, scale);
                 for (long c = 0; c < C; c++) {
                     const float *restrict g = grad + at + c * by_channel, *restrict from = x + at + c * by_channel;
                     float products[CHUNK] = {0}, grads[CHUNK] = {0};

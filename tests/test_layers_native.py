@@ -102,6 +102,17 @@ def test_lengths_at_the_edges_of_blocks(n_frames):
 
 
 @needs_kernels
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("n_frames", [1030, 1029, 1045, 2100])  # a convolution's frames in chunks of 1024
+@pytest.mark.parametrize("name", ["STRF", "conv2d"])
+def test_sounds_longer_than_a_chunk(name, n_frames, threads):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    for a, b in zip(*compare(make(), torch.randn(2, *shape[:-1], n_frames), threads)):
+        torch.testing.assert_close(b.double(), a, rtol=1e-3, atol=1e-4 * float(a.detach().abs().max()) + 1e-6)
+
+
+@needs_kernels
 def test_elementary_functions_to_float32():
     """As accurate as torch's own over all inputs that matter, and NaN stays NaN."""
     x = torch.cat([torch.linspace(-100, 100, 20001), torch.logspace(-30, 0, 1000), -torch.logspace(-30, 0, 1000)])

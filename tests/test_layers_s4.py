@@ -10,6 +10,16 @@ from torch.autograd import gradcheck
 from strflab.layers import S4, S4D
 from strflab.layers.s4 import hippo_legs, power_sequence, smooth_length
 
+
+def by_frames(layer, x):
+    """What the recurrence gives, a frame at a time."""
+    state, frames = None, []
+    for frame in x.split(1, 1):
+        y, state = layer.stream(frame, state)
+        frames.append(y)
+    return torch.cat(frames, 1)
+
+
 kinds = pytest.mark.parametrize("kind", [S4, S4D], ids=["S4", "S4D"])
 
 
@@ -18,14 +28,14 @@ kinds = pytest.mark.parametrize("kind", [S4, S4D], ids=["S4", "S4D"])
 def test_convolution_is_recurrence(kind, n_frames):
     layer = kind(5, state_size=16).double()
     x = torch.randn(2, n_frames, 5, dtype=torch.float64)
-    torch.testing.assert_close(layer(x), layer.stream(x)[0], rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(layer(x), by_frames(layer, x), rtol=1e-9, atol=1e-10)
 
 
 @kinds
 def test_convolution_is_recurrence_in_single_precision_at_full_size(kind):
     torch.manual_seed(0)
     layer, x = kind(20), torch.randn(1, 2000, 20)
-    torch.testing.assert_close(layer(x), layer.stream(x)[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer(x), by_frames(layer, x), rtol=1e-5, atol=1e-5)
 
 
 @kinds
@@ -154,3 +164,23 @@ def test_smooth_lengths():
 def test_wrong_arguments(kind, options, named):
     with pytest.raises(ValueError, match=named):
         kind(4, **options)
+
+
+@kinds
+def test_pieces_of_any_length_are_the_frames_one_by_one(kind):
+    """Up to a few frames run one by one, more at once, and very many in several parts."""
+    torch.manual_seed(0)
+    layer = kind(3, state_size=8).double()
+    x = torch.randn(2, 1200, 3, dtype=torch.float64, requires_grad=True)
+    along = torch.randn(2, 1200, 3, dtype=torch.float64)
+    found = []
+    for lengths in ([1] * 1200, [5, 600, 2, 593], [1200]):
+        state, parts = None, []
+        for piece in x.split(lengths, 1):
+            y, state = layer.stream(piece, state)
+            parts.append(y)
+        y = torch.cat(parts, 1)
+        found.append([y, state, *torch.autograd.grad((y * along).sum(), [x, *layer.parameters()])])
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            torch.testing.assert_close(b, a, rtol=1e-8, atol=1e-9 * float(a.detach().abs().max()))

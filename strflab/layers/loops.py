@@ -134,7 +134,7 @@ def _tanh_save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _tanh_gradients(backward: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     h, weight, y = ctx.saved_tensors
     d = backward(grad, weight, y, ctx.n_tanh)
-    return d, d[0] @ weight, _outer(d, _shifted(y, h)), None
+    return d, d[0] @ weight, _outer(d, _shifted(y, h)) if ctx.needs_input_grad[2] else None, None
 
 
 _tanh = hand_written(
@@ -220,9 +220,11 @@ def _gru_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     ctx.save_for_backward(inputs[1], inputs[2], *output)
 
 
-def _gru_gradients(backward: Callable[..., Any], ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor, ...]:
+def _gru_gradients(backward: Callable[..., Any], ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
     h, weight, y, *gates = ctx.saved_tensors
     dx, du, first = backward(grad, h, weight, y, *gates)
+    if not any(ctx.needs_input_grad[2:]):
+        return dx, first, None, None
     before, d_rz = _shifted(y, h), dx[..., : 2 * h.shape[-1]]
     d_weight = torch.cat([_outer(d_rz, before), _outer(du, before)])
     return dx, first, d_weight, torch.cat([d_rz.sum((0, 1)), du.sum((0, 1))])
@@ -310,10 +312,10 @@ def _lstm_save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) ->
 
 def _lstm_gradients(
     backward: Callable[..., Any], ctx: Any, grad_y: Tensor, grad_c: Tensor, *unused: Tensor
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     h, c, weight, y, cells, gates, squashed = ctx.saved_tensors
     d, first_h, first_c = backward(grad_y, grad_c, c, weight, cells, gates, squashed)
-    return d, first_h, first_c, _outer(d, _shifted(y, h))
+    return d, first_h, first_c, _outer(d, _shifted(y, h)) if ctx.needs_input_grad[3] else None
 
 
 _lstm = hand_written(

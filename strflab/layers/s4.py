@@ -29,6 +29,7 @@ from strflab.validation import integer, number
 
 TRACED_BITS = 20  # powers of A^Q that a compiled program, which knows no length, is ready for: 60 million frames
 TRACED_Q = 64
+SHORT, LONG = 4, 512  # frames of sound that come in pieces: up to SHORT one by one, more at most LONG at once
 
 
 class _StateSpace(Backbone):
@@ -74,6 +75,17 @@ class _StateSpace(Backbone):
         """
         raise NotImplementedError
 
+    def transfer(self, n: int, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How a state comes out and a sound goes in: ``2 C A^(k+1)`` and ``A^k B``, k < n, both (H, n, N) as real
+        numbers (`_dual` and `_real`), and ``A^n state``.
+
+        Parameters
+        ----------
+        n : frames
+        state : (B, H, N/2) complex
+        """
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has neither FFT nor the digits
             x = x.to(self.D.dtype).transpose(1, 2)  # (B, H, T)
@@ -84,15 +96,31 @@ class _StateSpace(Backbone):
     def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.D.dtype)
-            discrete, C = self.discrete(), torch.view_as_complex(self.C)
             if state is None:
-                state = C.new_zeros(x.shape[0], *C.shape)
-            frames = []
-            for x_t in x.unbind(1):
-                state = self.advance(discrete, state, x_t)
-                frames.append(2 * (C * state).sum(-1).real)
-            y = torch.stack(frames, 2) + (self.D * x).transpose(1, 2)
-        return self._mixed(y), state
+                state = torch.view_as_complex(self.C).new_zeros(x.shape[0], *self.C.shape[:2])
+            by_frame = torch.compiler.is_compiling() or x.shape[1] <= SHORT
+            parts = []
+            for piece in x.transpose(1, 2).split(x.shape[1] if by_frame else LONG, 2):
+                y, state = (self._frames if by_frame else self._piece)(piece, state)
+                parts.append(y + self.D[:, None] * piece)
+        return self._mixed(torch.cat(parts, 2)), state
+
+    def _frames(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The recurrence's output (B, H, T) for x (B, H, T), and the state after it, frame by frame."""
+        discrete, C = self.discrete(), torch.view_as_complex(self.C)
+        frames = []
+        for x_t in x.unbind(2):
+            state = self.advance(discrete, state, x_t)
+            frames.append(2 * (C * state).sum(-1).real)
+        return torch.stack(frames, 2), state
+
+    def _piece(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The same at once: what the frames give, and what the state before them still does."""
+        n = x.shape[2]
+        rows, columns, carried = self.transfer(n, state)
+        y = fft_convolution(x, self.kernel(n)) + (_real(state).transpose(0, 1) @ rows.mT).transpose(0, 1)
+        entered = (x.transpose(0, 1) @ columns.flip(1)).transpose(0, 1)  # (B, H, N)
+        return y, carried + torch.complex(*entered.chunk(2, -1))
 
     def _mixed(self, y: Tensor) -> Tensor:
         """(B, H, T) -> (B, T, H), whose memory stays frame after frame: what comes next wants it so."""
@@ -141,12 +169,7 @@ class S4(_StateSpace):
         return 2 * _solve(diagonal, column, p, state) - state + b * x.unsqueeze(-1)
 
     def kernel(self, n: int) -> Tensor:
-        diagonal, column, p, b = self.discrete()
-        n_states = b.shape[-1]
-        eye = torch.eye(n_states, dtype=b.dtype, device=b.device)
-        basis = torch.cat([eye, 1j * eye]).unsqueeze(1)  # (N, 1, N/2): a real basis of the states
-        columns = _real(2 * _solve(diagonal, column, p, basis) - basis)  # (N, H, N)
-        transition = columns.permute(1, 2, 0)  # (H, N, N)
+        transition, b = self._transition()
         C = torch.view_as_complex(self.C)
         tracing = torch.compiler.is_compiling()
         q = TRACED_Q if tracing else _near_root(n)
@@ -155,6 +178,24 @@ class S4(_StateSpace):
         within, step = power_sequence(_real(b), transition.mT, q, (q - 1).bit_length())  # (H, q, N)
         between, _ = power_sequence(2 * _dual(C), step.mT, n_steps, n_bits)  # (H, n_steps, N)
         return _first((between @ within.mT).flatten(1), n)
+
+    def transfer(self, n: int, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        transition, b = self._transition()
+        rows, _ = power_sequence(2 * _dual(torch.view_as_complex(self.C)), transition, n + 1, n.bit_length())
+        columns, _ = power_sequence(_real(b), transition.mT, n, (n - 1).bit_length())
+        carried, matrix = _real(state).transpose(0, 1), transition.mT  # (H, B, N), (H, N, N)
+        for bit in range(n.bit_length()):
+            carried = carried @ matrix if n >> bit & 1 else carried
+            matrix = matrix @ matrix
+        return rows[:, 1:], columns, torch.complex(*carried.transpose(0, 1).chunk(2, -1))
+
+    def _transition(self) -> tuple[Tensor, Tensor]:
+        """A as a matrix of real numbers (H, N, N), and B (H, N/2)."""
+        diagonal, column, p, b = self.discrete()
+        eye = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+        basis = torch.cat([eye, 1j * eye]).unsqueeze(1)  # (N, 1, N/2): a real basis of the states
+        columns = _real(2 * _solve(diagonal, column, p, basis) - basis)  # (N, H, N)
+        return columns.permute(1, 2, 0), b
 
 
 class S4D(_StateSpace):
@@ -194,6 +235,12 @@ class S4D(_StateSpace):
         between = 2 * torch.view_as_complex(self.C) * b
         between = between.unsqueeze(1) * torch.exp(log_a.unsqueeze(1) * coarse[:, None])  # (H, n // q + 2, N/2)
         return _first((_dual(between) @ _real(within).mT).flatten(1), n)
+
+    def transfer(self, n: int, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_a, b = self.discrete()
+        powers = torch.exp(log_a.unsqueeze(1) * torch.arange(n + 1, device=b.device)[:, None])  # (H, n + 1, N/2)
+        rows = 2 * torch.view_as_complex(self.C).unsqueeze(1) * powers[:, 1:]
+        return _dual(rows), _real(b.unsqueeze(1) * powers[:, :n]), powers[:, n] * state
 
 
 def fft_convolution(x: Tensor, kernel: Tensor) -> Tensor:

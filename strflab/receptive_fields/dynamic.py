@@ -4,13 +4,17 @@
 
 Keshishian, Akbari, Khalighinejad, Herrero, Mehta & Mesgarani 2020, doi 10.7554/eLife.53445.
 
-The derivative is exact: the true past stands before the L frames, and does not move. Three things keep it cheap.
+The derivative is exact: the true past stands before the L frames, and does not move. This keeps it cheap:
 
-- Where a model remembers nothing but its last M inputs, the windows of M frames are a batch whose rows do not
-  influence each other, so one backward pass gives the gradients of all windows. Each is run without the silence that
-  a model puts before a sound, so that only its last frame is computed.
-- Any other model is run once over a block of frames, from the state in which the sound so far has left it; the
-  backward passes of all frames in the block, batched, share that run.
+- The last frames before each frame are a window, and windows are a batch whose rows do not influence each other, so
+  one backward pass a unit gives the gradients of all windows, by the same compiled kernels as in training. Where a
+  model remembers nothing but its last M inputs, windows of M frames run without the silence that a model puts before
+  a sound, so that only their last frame is computed. Any other model runs them from the states in which the sound so
+  far has left it: to have one at every frame, pieces of the sound move on side by side, a frame at a time.
+- Where the state is small, not even windows are run: by the chain rule along time a field is a product of derivatives
+  of single frames, each to its input and to the state before it, all of which are taken side by side.
+- Where states of several frames cannot stand side by side, as those of attention to all of the past, the model is run
+  once over a block of frames; the backward passes of all frames in the block, batched, share that run.
 - Where the last dense layer reads fewer units than there are neurons, gradients are taken of these units; the chain
   rule from units to neurons is one matrix product.
 """
@@ -20,6 +24,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +32,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.func import vjp, vmap
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 from strflab.layers.causal import Chain, layer_memory, stream
 from strflab.layers.conv2d import CausalConv2dStack
@@ -39,6 +44,7 @@ from strflab.validation import integer
 
 WORKING_VALUES = 1 << 22  # gradients held at a time beside the result: 16 MB in single precision
 SHORTEST_SPAN = 8  # frames
+SMALL = 2  # values of a state for one unit, with which derivatives of single frames pay
 INNER = 16  # values that the layers inside a model hold for one of the stimulus, as a guess
 
 # Layers whose state is their last inputs, along the last axis: with an empty state they start at their first full
@@ -96,7 +102,7 @@ def dynamic_strfs(
     fields = x.new_zeros(len(at), len(of), *x.shape[:2], n_lags)
     if not fields.numel():
         return fields.squeeze(2) if len(x) == 1 else fields
-    with model._evaluation(), torch.no_grad(), warnings.catch_warnings():
+    with model._evaluation(), _frozen(model), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*batching rule", UserWarning)  # torch has no faster way for some operations
         halves = _split(model, of)
         if _keeps_only_inputs(model):
@@ -107,6 +113,19 @@ def dynamic_strfs(
             n = min(n_lags, part.shape[-1])  # further back the field is zero
             fields[where, ..., n_lags - n :] = part[..., part.shape[-1] - n :]
     return fields.squeeze(2) if len(x) == 1 else fields
+
+
+@contextmanager
+def _frozen(model: Model) -> Iterator[None]:
+    """No gradients of weights inside."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
 
 
 def indices(name: str, value: Sequence[int] | None, n: int) -> list[int]:
@@ -182,32 +201,157 @@ def _of_windows(halves: Halves, x: Tensor, at: Tensor, memory: int) -> Iterator[
 def _along(halves: Halves, x: Tensor, at: Tensor, n_lags: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Fields of any model."""
     order = at.argsort(stable=True)
-    is_early = at[order] < n_lags - 1  # each a sound of its own, silence before it
-    early, late = order[is_early], order[~is_early]
+    early, late = order[at[order] < n_lags], order[at[order] >= n_lags]
     windows = F.pad(x[..., :n_lags], (n_lags, 0)).unfold(-1, n_lags + 1, 1).movedim(2, 0)
-    for where in early.split(_block_size(halves, x, n_lags + 1)):
-        if len(where):
-            yield where, _window_jacobian(lambda w: halves.run(w, None)[0][..., -1], halves.tail, windows[at[where]])
+    for where in early.split(_block_size(halves, x, n_lags + 1)):  # each a sound of its own, silence before it
+        for some, n_frames in ((where[at[where] < n_lags - 1], n_lags + 1), (where[at[where] == n_lags - 1], n_lags)):
+            if len(some):
+                yield (
+                    some,
+                    _window_jacobian(
+                        lambda w: halves.run(w, None)[0][..., -1], halves.tail, windows[at[some]][..., -n_frames:]
+                    ),
+                )
 
-    span = min(_block_size(halves, x, 2 * n_lags), max(SHORTEST_SPAN, n_lags // 2))
     heard, state = 0, None
+    axes, n_values = _clip_axes(halves, x)
+    way = _from_states
+    if axes is None:
+        span = min(_block_size(halves, x, 2 * n_lags), max(SHORTEST_SPAN, n_lags // 2))
+    elif n_values <= SMALL * halves.n_units:
+        way, span = _from_steps, _frames_at_once((halves.n_units + n_values) * (x[..., 0].numel() + n_values))
+    else:
+        span = _frames_at_once(n_values)
     for where in late.split(torch.unique_consecutive(at[late] // span, return_counts=True)[1].tolist()):
-        first, end = int(at[where[0]]) - n_lags + 1, int(at[where[-1]]) + 1
+        starts = at[where] - n_lags + 1
+        first, end = int(starts[0]), int(at[where[-1]]) + 1
         if first > heard:
             state, heard = halves.run(x[None, ..., heard:first], state)[1], first
-        yield where, _block_jacobian(halves, x[None, ..., first:end], state, at[where] - first, n_lags)
+        if axes is None:
+            yield where, _block_jacobian(halves, x[None, ..., first:end], state, at[where] - first, n_lags)
+        else:
+            yield from way(halves, x, state, axes, where, starts, n_lags)
+
+
+def _frames_at_once(n_values: int) -> int:
+    return max(1, WORKING_VALUES // max(1, n_values))
+
+
+def _from_steps(
+    halves: Halves, x: Tensor, state: Any, axes: list[int], where: Tensor, starts: Tensor, n_lags: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fields as products of the derivatives of single frames, by the chain rule along time; as `_from_states`."""
+    first, end = int(starts[0]), int(starts[-1]) + n_lags
+    states = _states(halves, x, state, axes, torch.arange(first, end, device=x.device))
+    values, by_input, by_state = _step_jacobians(halves, x[..., first:end].movedim(-1, 0)[..., None], states, axes)
+    units, (out_of_input, into_state) = values[:, : halves.n_units], by_input.tensor_split([halves.n_units], 1)
+    out_of_state, along = by_state.tensor_split([halves.n_units], 1)
+    for some in torch.arange(len(starts), device=x.device).split(_block_size(halves, x, n_lags)):
+        t = starts[some] - first + n_lags - 1
+        fields = x.new_empty(n_lags, len(some), halves.n_units, x[..., 0].numel())
+        fields[-1], reach = out_of_input[t], out_of_state[t]  # of the units to the state k frames before
+        for k in range(1, n_lags):
+            torch.bmm(reach, into_state[t - k], out=fields[-1 - k])
+            reach = reach @ along[t - k]
+        fields = fields.unflatten(-1, x.shape[:2]).permute(2, 1, 3, 4, 0)  # (units, K, C, F, n_lags)
+        yield where[some], _through(halves.tail, units[t], fields)
+
+
+def _step_jacobians(halves: Halves, frames: Tensor, states: Any, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each of n frames (n, C, F, 1) from a state of its own: units and next state (n, U + S), side by side, and
+    their derivatives to the frame (n, U + S, C F) and to the state before it (n, U + S, S)."""
+    leaves, structure = tree_flatten(states)
+    moved = [leaf.movedim(axis, 0) for leaf, axis in zip(filter(_is_tensor, leaves), axes)]
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's has no gradient in evaluation mode
+        frames = frames.detach().clone().requires_grad_()
+        flat = torch.cat([leaf.flatten(1) for leaf in moved], 1).detach().requires_grad_()  # (n, S)
+        parts = flat.split([leaf[0].numel() for leaf in moved], 1)
+        own = iter(part.view_as(like).movedim(0, axis) for part, like, axis in zip(parts, moved, axes))
+        state = tree_unflatten([next(own) if _is_tensor(leaf) else leaf for leaf in leaves], structure)
+        y, state = halves.run(frames, state)
+        after = [leaf.movedim(axis, 0).flatten(1) for leaf, axis in zip(filter(_is_tensor, tree_leaves(state)), axes)]
+        values = torch.cat([y[..., -1], *after], 1)
+        of_frame, of_state = zip(*_gradients(values, (frames, flat)))
+    return values.detach(), torch.stack(of_frame, 1).flatten(2), torch.stack(of_state, 1)
+
+
+def _from_states(
+    halves: Halves, x: Tensor, state: Any, axes: list[int], where: Tensor, starts: Tensor, n_lags: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fields at the ends of windows that begin at the ascending frames `starts`; `state` leads to the first of them."""
+    states = _states(halves, x, state, axes, starts)
+    windows = x.unfold(-1, n_lags, 1).movedim(2, 0)
+    for some in torch.arange(len(starts), device=x.device).split(_block_size(halves, x, n_lags)):
+
+        def last(w: Tensor, some: Tensor = some) -> Tensor:
+            before = _joined([states], axes, lambda same, axis: same[0].index_select(axis, some))
+            return halves.run(w, before)[0][..., -1]
+
+        yield where[some], _window_jacobian(last, halves.tail, windows[starts[some]])
+
+
+def _states(halves: Halves, x: Tensor, state: Any, axes: list[int], starts: Tensor) -> Any:
+    """The states before the ascending frames `starts`, to the first of which `state` leads, as those of as many clips.
+
+    Some hundred frames take two times their root in steps: first to the beginnings of as many pieces as a piece has
+    frames, then through all pieces side by side.
+    """
+    first = int(starts[0])
+    n = int(starts[-1]) + 1 - first
+    span = math.isqrt(n - 1) + 1
+    heads = [state]
+    for i in range((n - 1) // span):
+        heads.append(halves.run(x[None, ..., first + i * span : first + (i + 1) * span], heads[-1])[1])
+    pieces = (
+        F.pad(x[..., first : first + n], (0, len(heads) * span - n)).unflatten(-1, (len(heads), span)).movedim(2, 0)
+    )
+    along = [_joined(heads, axes, torch.cat)]
+    for j in range(span - 1):
+        along.append(halves.run(pieces[..., j : j + 1], along[-1])[1])
+    at = (starts - first) % span * len(heads) + (starts - first) // span  # step by step, of each all pieces
+    return _joined(along, axes, lambda same, axis: torch.cat(same, axis).index_select(axis, at))
+
+
+def _joined(states: list[Any], axes: list[int], join: Callable[[list[Tensor], int], Tensor]) -> Any:
+    """One state whose tensors are made of those of several."""
+    leaves, structures = zip(*(tree_flatten(state) for state in states))
+    axis = iter(axes)
+    made = [join(list(same), next(axis)) if isinstance(same[0], Tensor) else same[0] for same in zip(*leaves)]
+    return tree_unflatten(made, structures[0])
+
+
+def _clip_axes(halves: Halves, x: Tensor) -> tuple[list[int] | None, int]:
+    """The axis of each tensor of a state along which clips stand, and its values a clip.
+
+    None if there is a tensor without one, or whose shape is another at another frame.
+    """
+    shapes = []
+    for n_clips, n_frames in ((1, 1), (2, 1), (2, 2)):
+        state = halves.run(x[None, ..., :1].expand(n_clips, *x.shape[:2], n_frames), None)[1]
+        shapes.append([tuple(s.shape) for s in tree_leaves(state) if isinstance(s, Tensor)])
+    one, two, later = shapes
+    axes = [[i for i, (a, b) in enumerate(zip(*pair)) if (a, b) == (1, 2)] for pair in zip(one, two)]
+    alike = two == later and all(len(of) == 1 for of in axes)
+    return [of[0] for of in axes] if alike else None, sum(map(math.prod, one))
 
 
 def _window_jacobian(last: Callable[[Tensor], Tensor], tail: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
     """Derivatives (W, N, C, F, M) of the last frame of each of the windows (W, C, F, M)."""
-    units, backward = vjp(last, windows)  # type: ignore[misc]  # (W, units)
-    index = torch.arange(units.shape[1], device=units.device)
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's has no gradient in evaluation mode
+        windows = windows.detach().clone().requires_grad_()
+        units = last(windows)  # (W, units)
+        jacobian = [gradient for (gradient,) in _gradients(units, (windows,))]
+    return _through(tail, units.detach(), torch.stack(jacobian))
 
-    def of_unit(i: Tensor) -> Tensor:
-        return backward((index == i).to(units.dtype).expand_as(units))[0]
 
-    rows = max(1, WORKING_VALUES // (INNER * windows.numel()))
-    return _through(tail, units, vmap(of_unit, chunk_size=rows)(index))
+def _gradients(values: Tensor, inputs: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    """Of each column of values (n, V), whose rows do not share inputs, the gradients to the inputs of its row."""
+    for one in torch.eye(values.shape[1], dtype=values.dtype, device=values.device):
+        yield torch.autograd.grad(values, inputs, one.expand_as(values), retain_graph=True, materialize_grads=True)
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor)
 
 
 def _block_jacobian(halves: Halves, x: Tensor, state: Any, at: Tensor, n_lags: int) -> Tensor:

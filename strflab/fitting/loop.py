@@ -1,7 +1,8 @@
 """The training loop: a model, training clips, validation clips, a recipe; the best weights come back.
 
 The target is the mean over repeats (the PSTH), each frame weighted by the number of repeats behind it, which has
-the same minimum as a sum over single trials and costs R times less. After every epoch the validation clips are
+the same minimum as a sum over single trials and costs R times less. Steps of a linear model under squared error take
+their loss from second moments (`quadratic`). After every epoch the validation clips are
 scored, and the weights that scored best are the ones that the fitted model holds.
 """
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from strflab.data import NeuralDataset
 from strflab.fitting.checkpoint import Checkpoint, identity
 from strflab.fitting.clips import Clips, mean_score, unheard_frames
+from strflab.fitting.quadratic import QuadraticLoss
 from strflab.fitting.recipe import MOMENTUM, Recipe
 from strflab.progress import progress_bar
 
@@ -132,7 +134,7 @@ def fit(
     with _seeded(recipe.seed, device), progress_bar(total=recipe.epochs, disable=not progress, unit="epoch") as bar:
         if recipe.initialize:
             initialize_output(model, learning)
-        state = _State(model, recipe)
+        state = _State(model, recipe, QuadraticLoss.of(model, learning, recipe))
         if saved is not None:
             saved.load(state)
         bar.update(state.epoch)
@@ -180,8 +182,8 @@ def initialize_output(model: nn.Module, clips: Clips) -> None:
 class _State:
     """All that a fit is at the end of an epoch: what a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe):
-        self.model, self.recipe = model, recipe
+    def __init__(self, model: nn.Module, recipe: Recipe, quadratic: QuadraticLoss | None = None):
+        self.model, self.recipe, self.quadratic = model, recipe, quadratic
         self.compiled: Any = torch.compile(model) if recipe.compile else model
         options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
         if recipe.optimizer == "adamw":
@@ -233,22 +235,13 @@ class _State:
         for step, batch in enumerate(batches):
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate_at(self.epoch + step / len(batches))
-            loss = self._step(*self._batch(clips, batch), clips)
-            losses.append(loss)
+            losses.append(self._step(clips, batch))
         return float(torch.stack(losses).mean())
 
-    def _batch(self, clips: Clips, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n_frames = self.recipe.clip_frames
-        if n_frames is None:
-            return clips.take(batch)
-        return clips.pieces(batch, n_frames, unheard_frames(self.model, n_frames), self.order)
-
-    def _step(self, x: Tensor, y: Tensor, weight: Tensor, clips: Clips) -> Tensor:
+    def _step(self, clips: Clips, batch: Tensor) -> Tensor:
         recipe = self.recipe
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            prediction = self.compiled(x)
-        loss = clips.loss(prediction, y, weight)
+        loss = self._loss(clips, batch) if self.quadratic is None else self.quadratic(self.model, batch)
         total = loss + sum(penalty.of(self.model) for penalty in recipe.penalties)
         total.backward()
         if recipe.gradient_clip is not None:
@@ -261,6 +254,16 @@ class _State:
                 else:
                     self.average[name].copy_(tensor)
         return loss.detach()
+
+    def _loss(self, clips: Clips, batch: Tensor) -> Tensor:
+        n_frames = self.recipe.clip_frames
+        if n_frames is None:
+            x, y, weight = clips.take(batch)
+        else:
+            x, y, weight = clips.pieces(batch, n_frames, unheard_frames(self.model, n_frames), self.order)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            prediction = self.compiled(x)
+        return clips.loss(prediction, y, weight)
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from strflab import models
 from strflab.fitting import Penalty, Recipe, fit
-from strflab.sweeps import Member, fit_many, vary
+from strflab.sweeps import Member, fit_many, many, vary
 from strflab.sweeps.batched import why_not
 from tests.test_fitting import made_up
 
@@ -179,6 +179,31 @@ def test_a_member_that_diverges_in_a_batch_leaves_the_others_alone(ds):
     assert "lower learning_rate=1e+200" in sweep.errors[1]
     alone = fit_many(lambda: models.Linear(6, 3, 1), ds, quiet, batched="never", progress=False)
     np.testing.assert_allclose(sweep.scores[[0, 2]], alone.scores, rtol=1e-8)
+
+
+def test_a_batch_that_breaks_down_is_fitted_one_by_one_from_the_start(ds, monkeypatch):
+    members = [Member(n, TRAIN, HELD_OUT, recipe()) for n in range(3)]
+    alone = fit_many(nrf, ds, members, batched="never", progress=False)
+
+    def breaks_down(networks, *arguments):
+        for network in networks:
+            for p in network.parameters():
+                p.data.zero_()
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(many, "fit_batch", breaks_down)
+    sweep = fit_many(nrf, ds, members, n_jobs=1, progress=False)
+    assert "batched" not in sweep.how
+    assert_same(sweep, alone)
+
+
+def test_a_model_that_is_built_once_serves_all_members(ds):
+    members = [Member(n, TRAIN, HELD_OUT, recipe()) for n in range(3)]
+    torch.manual_seed(0)
+    network = nrf()
+    start = [p.clone() for p in network.parameters()]
+    both(lambda: network, ds, members)
+    assert all(torch.equal(p, first) for p, first in zip(network.parameters(), start))
 
 
 def test_processes_give_the_same_and_survive_the_death_of_a_worker(ds):

@@ -123,6 +123,8 @@ def _models(build: Any, members: list[Member]) -> list[nn.Module]:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member.weights_seed)
                 models.append(build())
+        if len(set(map(id, models))) < len(models):  # `build` returned what it had returned before
+            models = [copy.deepcopy(model) for model in models]
     else:
         models = [copy.deepcopy(model) for model in build]
         if len(models) != len(members):
@@ -177,12 +179,14 @@ def _fit_batch(
 ) -> list[int]:
     """Fit a batch into `sweep`; return the members that are still to be fitted, one by one: all, if it failed."""
     before = bar.n
-    copies = [copy.deepcopy(models[i]) for i in batch]
+    mine = [models[i] for i in batch]
+    starts = [{name: t.detach().clone() for name, t in model.state_dict().items()} for model in mine]
     try:
-        results = fit_batch(copies, dataset, [sweep.members[i] for i in batch], device, bar.update)
+        results = fit_batch(mine, dataset, [sweep.members[i] for i in batch], device, bar.update)
     except RuntimeError:  # out of memory, or an operation that the trial did not meet
         bar.update(before - bar.n)
-        for i in batch:
+        for i, start in zip(batch, starts):
+            models[i].load_state_dict(start)
             sweep.attempts[i] = 1
         return batch
     for i, result in zip(batch, results, strict=True):

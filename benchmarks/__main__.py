@@ -18,7 +18,7 @@ from benchmarks.harness import Row, table
 from benchmarks.store import store
 from strflab.report import device_name
 
-NAMES = ("zoo", "kernels", "scaling", "streaming", "closed_form", "scores", "dynamic", "fit", "sweep")
+NAMES = ("zoo", "kernels", "streaming", "closed_form", "scores", "dynamic", "fit", "sweep", "pages", "scaling")
 
 
 def main() -> None:

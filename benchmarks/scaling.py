@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.harness import Row, peak_mb, seconds
 from benchmarks.zoo import CASES, NEURONS, Case, prepared
+from strflab.memory import keep_freed_memory
 
 AXES = {
     "frames": (250, 1000, 4000, 16_000, 100_000),
@@ -22,6 +23,7 @@ SLOW = 2.0  # s, of which one run is enough
 def run(
     device: str = "cpu", names: Sequence[str] = (), axes: Mapping[str, Sequence[int]] = AXES, memory: bool = True
 ) -> list[Row]:
+    keep_freed_memory()  # or the price of fresh pages, which begins at some size, bends the curves
     cases = [case for case in CASES if not names or case.name in names]
     return [
         row for axis, values in axes.items() for case in cases for row in _series(case, axis, values, device, memory)

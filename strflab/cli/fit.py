@@ -87,7 +87,9 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, write and say what came of it."""
     from strflab.cli import outcome, settings
+    from strflab.memory import keep_freed_memory
 
+    keep_freed_memory()
     name = settings.find(args.model)
     _check_folder(args.out, args.force)
     ds = _dataset(args)

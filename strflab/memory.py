@@ -1,8 +1,8 @@
 """Where the memory of large arrays comes from.
 
-A system hands out a large array as fresh pages, clears each when it is first written to, and takes all of them back when
-the array is freed. Over 100,000 frames every step of a fit makes such arrays anew, and clearing pages can take as long as
-the arithmetic.
+A system hands out a large array as fresh pages, clears each when it is first written to, and takes all of them back
+when the array is freed. Over 100,000 frames every step of a fit makes such arrays anew, and clearing pages can take as
+long as the arithmetic.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:  # the convolution with the kernel turned around
             turned = weight.transpose(0, 1).flip(2, 3).contiguous()
             edges = (n_lags - 1, n_lags - 1, height - 1, height - 1)
-            dx = _forward(F.pad(grad, edges), turned, weight.new_zeros(weight.shape[1]))
+            dx, nothing = torch.empty_like(x), weight.new_zeros(weight.shape[1])
+            for grad_of_clip, dx_of_clip in zip(grad.split(1), dx.split(1)):  # one padded copy at a time
+                _run(F.pad(grad_of_clip, edges), turned, nothing, dx_of_clip)
         if ctx.needs_input_grad[1]:
             dw = torch.empty_like(weight)
             native.run("conv_weight", grad, x, dw, *x.shape, *_sizes(weight), over=weight.shape[1] * height)
@@ -69,9 +71,14 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     n_clips, _, n_bands, n_frames = x.shape
     n_out, height, n_lags = _sizes(weight)
     y = x.new_empty(n_clips, n_out, n_bands - height + 1, n_frames - n_lags + 1)
-    pieces = n_clips * y.shape[2] * -(-n_out // GROUP)
-    native.run("conv_forward", x, weight, bias, y, *x.shape[1:], n_out, height, n_lags, over=pieces)
+    _run(x, weight, bias, y)
     return y
+
+
+def _run(x: Tensor, weight: Tensor, bias: Tensor, y: Tensor) -> None:
+    """The kernel's convolution into y; all are contiguous."""
+    pieces = len(x) * y.shape[2] * -(-len(weight) // GROUP)
+    native.run("conv_forward", x, weight, bias, y, *x.shape[1:], *_sizes(weight), over=pieces)
 
 
 def _sizes(weight: Tensor) -> tuple[int, int, int]:

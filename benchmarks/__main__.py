@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help=f"of {', '.join(NAMES)}")
     parser.add_argument("--threads", type=int, default=None, help="threads that torch may use")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda for zoo and scaling")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for zoo, scaling and sweep")
     parser.add_argument("--store", action="store_true", help="keep the numbers in results/speed.json, for the book")
     arguments = parser.parse_args()
     if arguments.threads:

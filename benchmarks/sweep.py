@@ -25,20 +25,20 @@ def recording(n_neurons: int) -> NeuralDataset:
     return NeuralDataset(stimuli, responses, dt_ms=5.0, frequencies=np.geomspace(500, 22627, BANDS))
 
 
-def run() -> list[Row]:
-    return [_row(64, batch_size) for batch_size in (1, 4)]
+def run(device: str = "cpu") -> list[Row]:
+    return [_row(64, batch_size, device) for batch_size in (1, 4)]
 
 
-def _row(n: int, batch_size: int) -> Row:
+def _row(n: int, batch_size: int, device: str) -> Row:
     ds = recording(n)
     recipe = Recipe(epochs=EPOCHS, batch_size=batch_size)
     members = [Member(i, TRAIN, VALIDATION, recipe) for i in range(n)]
-    fit_many(harper2016_nrf, ds, members[:2], progress=False)  # warms up
+    fit_many(harper2016_nrf, ds, members[:2], device=device, progress=False)  # warms up
     times = {"always": np.inf, "never": np.inf}
     for _ in range(2):  # the better of two each, in turns, for other work on the machine comes and goes
         for batched in times:
             started = time.perf_counter()
-            sweep = fit_many(harper2016_nrf, ds, members, batched=batched, progress=False)
+            sweep = fit_many(harper2016_nrf, ds, members, device=device, batched=batched, progress=False)
             times[batched] = min(times[batched], time.perf_counter() - started)
             sweep.all_models()  # raises if one is missing
     return Row(

@@ -6,6 +6,7 @@ import torch
 
 from strflab import models
 from strflab import receptive_fields as rf
+from strflab.layers import S4
 from strflab.receptive_fields import dynamic
 
 F, T = 6, 30
@@ -27,6 +28,9 @@ for name in ("GRU", "LSTM", "LMU", "Mamba", "S4", "S4D"):
     ZOO[name] = lambda name=name: models.build(
         "StateNet", n_frequency_bands=F, out_neurons=3, kernel_size=3, stride=3, hidden_channels=3, rnn_type=name
     )
+ZOO["S4 with a small state"] = lambda: models.build(
+    "StateNet", n_frequency_bands=F, out_neurons=9, kernel_size=3, hidden_channels=2, rnn_type=S4(4, state_size=2)
+)
 
 
 def double(name):

@@ -42,11 +42,15 @@ def power_curves(ax: Axes, curves: Curves, among: Curves | None = None, slope: f
     ax.set(xscale="log", yscale="log")
     if among:
         ax.fill_between(*_range(among.values()), color=RANGE, lw=0, zorder=1)
+    longest = max((float(np.max(x)) for x, _ in (among or curves).values()), default=0.0)
     for (name, (x, y)), color, marker in zip(curves.items(), HUES, MARKERS):
         ax.plot(x, y, color=color, marker=marker, ms=3.2, lw=1.1, mew=0, zorder=3)
         end = float(np.asarray(x)[-1]), float(np.asarray(y)[-1])
-        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
-        ax.annotate(name, end, (5, 0), color=color, fontsize=8, gid="end", **beside)
+        style: dict[str, Any] = {"textcoords": "offset points", "color": color, "fontsize": 8, "annotation_clip": False}
+        if end[0] < longest:  # to the right are the lines of others
+            ax.annotate(name, end, (2, 3), ha="right", va="bottom", gid="early", **style)
+        else:
+            ax.annotate(name, end, (5, 0), va="center", gid="end", **style)
     if not (among or curves):
         return
     x, low, high = _range((among or curves).values())

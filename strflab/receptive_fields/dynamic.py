@@ -182,7 +182,7 @@ def _keeps_only_inputs(model: Model) -> bool:
     return all(layer_memory(part) == 1 or type(part) in (*KEEPS_INPUTS, *CONTAINERS) for part in parts)
 
 
-# ---- the two ways: both give fields (K, N, C, F, lags) and the K places in `at` where they belong
+# ---- the ways: all give fields (K, N, C, F, lags) and the K places in `at` where they belong
 
 
 def _of_windows(halves: Halves, x: Tensor, at: Tensor, memory: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -206,19 +206,16 @@ def _along(halves: Halves, x: Tensor, at: Tensor, n_lags: int) -> Iterator[tuple
     for where in early.split(_block_size(halves, x, n_lags + 1)):  # each a sound of its own, silence before it
         for some, n_frames in ((where[at[where] < n_lags - 1], n_lags + 1), (where[at[where] == n_lags - 1], n_lags)):
             if len(some):
-                yield (
-                    some,
-                    _window_jacobian(
-                        lambda w: halves.run(w, None)[0][..., -1], halves.tail, windows[at[some]][..., -n_frames:]
-                    ),
-                )
+                sounds = windows[at[some]][..., -n_frames:]
+                yield some, _window_jacobian(lambda w: halves.run(w, None)[0][..., -1], halves.tail, sounds)
 
     heard, state = 0, None
     axes, n_values = _clip_axes(halves, x)
+    is_small = n_values <= SMALL * halves.n_units and _is_real(halves.run(x[None, ..., :1], None)[1])
     way = _from_states
     if axes is None:
         span = min(_block_size(halves, x, 2 * n_lags), max(SHORTEST_SPAN, n_lags // 2))
-    elif n_values <= SMALL * halves.n_units:
+    elif is_small:
         way, span = _from_steps, _frames_at_once((halves.n_units + n_values) * (x[..., 0].numel() + n_values))
     else:
         span = _frames_at_once(n_values)
@@ -333,6 +330,10 @@ def _clip_axes(halves: Halves, x: Tensor) -> tuple[list[int] | None, int]:
     axes = [[i for i, (a, b) in enumerate(zip(*pair)) if (a, b) == (1, 2)] for pair in zip(one, two)]
     alike = two == later and all(len(of) == 1 for of in axes)
     return [of[0] for of in axes] if alike else None, sum(map(math.prod, one))
+
+
+def _is_real(state: Any) -> bool:
+    return all(leaf.is_floating_point() for leaf in tree_leaves(state) if _is_tensor(leaf))
 
 
 def _window_jacobian(last: Callable[[Tensor], Tensor], tail: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:

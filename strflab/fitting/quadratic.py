@@ -67,7 +67,7 @@ class QuadraticLoss:
         grams, crosses, squares = [], [], []
         for clip, response, mask in zip(x, y, heard):
             of_clip = lagged_moments([clip], [response], [mask], n_lags, x_mean, y_mean, torch.float64)
-            gram = nn.functional.pad(of_clip.gram(), (0, 1, 0, 1))
+            gram = nn.functional.pad(of_clip.gram, (0, 1, 0, 1))
             gram[-1, :-1] = gram[:-1, -1] = of_clip.cross[:, -1]
             gram[-1, -1] = of_clip.count
             grams.append(gram.to(x.dtype))

@@ -17,6 +17,7 @@ Estimates in the Fourier domain need no edges, only averages at each lag: `corre
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,7 +37,7 @@ class Correlations(NamedTuple):
 
 @dataclass
 class LaggedMoments:
-    """Sums over scored frames, compact: `gram` expands them. The last column of `cross` and `total` belongs to a 1."""
+    """Sums over scored frames, compact; `gram` expands them. The last column of `cross` and `total` belongs to a 1."""
 
     auto: Tensor  # (T, F, F)       sum_t x(t) x(t-d)'
     entering: Tensor  # (runs, T-1, F)  x(a-1-i), the frames before each run
@@ -44,6 +45,7 @@ class LaggedMoments:
     cross: Tensor  # (T F, N+1)      sum_t x(t-i) [y(t), 1]
     total: Tensor  # (N+1,)          sum_t [y(t), 1]
     square: Tensor  # (N,)            sum_t y(t)^2
+    whole: tuple[LaggedMoments, LaggedMoments] | None = None  # what this is the difference of
 
     @property
     def count(self) -> float:
@@ -58,10 +60,14 @@ class LaggedMoments:
             self.cross - part.cross,
             self.total - part.total,
             self.square - part.square,
+            (self, part),
         )
 
+    @functools.cached_property
     def gram(self) -> Tensor:
-        """Expand to the full symmetric Gram matrix (T F, T F), lag-major."""
+        """The full symmetric Gram matrix (T F, T F), lag-major."""
+        if self.whole is not None:
+            return self.whole[0].gram - self.whole[1].gram
         T, F, _ = self.auto.shape
         G = self.auto.new_zeros(T, F, T, F)
         G[0] = self.auto.permute(1, 0, 2)
@@ -76,14 +82,14 @@ class LaggedMoments:
         """Gram (P, P), cross moments (P, N) and sums of squares (N,) about the means over the scored frames."""
         sx, sy, n = self.cross[:, -1], self.total[:-1], self.count
         return (
-            self.gram().addr_(sx, sx, alpha=-1 / n),
+            torch.addr(self.gram, sx, sx, alpha=-1 / n),
             self.cross[:, :-1] - torch.outer(sx, sy) / n,
             (self.square - sy**2 / n).clamp_(min=0),
         )
 
     def raw(self) -> tuple[Tensor, Tensor, Tensor]:
         """The same about zero."""
-        return self.gram(), self.cross[:, :-1], self.square
+        return self.gram, self.cross[:, :-1], self.square
 
 
 def lagged_moments(
@@ -100,7 +106,7 @@ def lagged_moments(
     Products are taken in `dtype` on the means' device, sums returned in float64.
 
     >>> x, y, m = torch.randn(3, 50), torch.randn(2, 50), torch.ones(50, dtype=torch.bool)
-    >>> lagged_moments([x], [y], [m], 4, torch.zeros(3).double(), torch.zeros(2).double()).gram().shape
+    >>> lagged_moments([x], [y], [m], 4, torch.zeros(3).double(), torch.zeros(2).double()).gram.shape
     torch.Size([12, 12])
     """
     device, pad = stimulus_mean.device, n_lags - 1
@@ -125,7 +131,7 @@ def lagged_moments(
         X[torch.nonzero(change < 0) - past].double(),
         cross.flatten(0, 1).double(),
         Y.sum(0, dtype=torch.float64),
-        torch.stack([y.double().square().sum() for y in Y[:, :-1].unbind(1)]),
+        Y[:, :-1].square().sum(0, dtype=torch.float64),
     )
 
 

@@ -40,7 +40,7 @@ def test_moments_equal_those_of_the_design_matrix(kind, n_lags):
     moments = lagged_moments(x, y, masks, n_lags, x_mean, y_mean)
     X = torch.cat([design(c - x_mean[:, None], n_lags, -x_mean)[m] for c, m in zip(x, masks)])
     Y = torch.cat([(c.T - y_mean)[m] for c, m in zip(y, masks)])
-    torch.testing.assert_close(moments.gram, X.T @ X, rtol=1e-12, atol=1e-9)
+    torch.testing.assert_close(moments.gram(), X.T @ X, rtol=1e-12, atol=1e-9)
     torch.testing.assert_close(moments.cross[:, :-1], X.T @ Y, rtol=1e-12, atol=1e-9)
     torch.testing.assert_close(moments.cross[:, -1], X.sum(0), rtol=1e-12, atol=1e-9)
     torch.testing.assert_close(moments.total[:-1], Y.sum(0), rtol=1e-12, atol=1e-9)

@@ -2,8 +2,8 @@
 
 The target is the mean over repeats (the PSTH), each frame weighted by the number of repeats behind it, which has
 the same minimum as a sum over single trials and costs R times less. Steps of a linear model under squared error take
-their loss from second moments (`quadratic`). After every epoch the validation clips are
-scored, and the weights that scored best are the ones that the fitted model holds.
+their loss from second moments (`quadratic`). After every epoch the validation clips are scored, and the weights that
+scored best are the ones that the fitted model holds.
 """
 
 from __future__ import annotations

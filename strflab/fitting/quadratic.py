@@ -55,9 +55,10 @@ class QuadraticLoss:
         n_frames = clips.x.shape[-1]
         if n_taps > min(recipe.batch_size, len(clips)) * n_frames // 2 or (n_taps + 1) ** 2 * len(clips) > LARGEST:
             return None
-        weight = clips.weight.expand_as(clips.y).amax((0, 2, 3))  # (N,)
-        heard = (clips.weight.expand_as(clips.y) > 0)[:, weight.argmax()].squeeze(1)  # (B, T)
-        if not (clips.weight == weight[:, None, None] * heard[:, None, None]).all():
+        every = clips.weight.expand_as(clips.y)
+        weight = every.amax((0, 2, 3))  # (N,)
+        heard = every[:, weight.argmax(), 0] > 0  # (B, T)
+        if not (every == weight[:, None, None] * heard[:, None, None]).all():
             return None  # neurons that miss frames of their own have moments of their own
         return cls(int(model.memory), clips, weight, heard)  # type: ignore[arg-type]
 
@@ -66,8 +67,8 @@ class QuadraticLoss:
         x_mean, y_mean = ((clip.double() * heard[:, None]).sum((0, 2)) / heard.sum() for clip in (x, y))
         grams, crosses, squares = [], [], []
         for clip, response, mask in zip(x, y, heard):
-            of_clip = lagged_moments([clip], [response], [mask], n_lags, x_mean, y_mean, torch.float64)
-            gram = nn.functional.pad(of_clip.gram, (0, 1, 0, 1))
+            of_clip = lagged_moments([clip], [response], [mask], n_lags, x_mean, y_mean)
+            gram = nn.functional.pad(of_clip.gram(), (0, 1, 0, 1))
             gram[-1, :-1] = gram[:-1, -1] = of_clip.cross[:, -1]
             gram[-1, -1] = of_clip.count
             grams.append(gram.to(x.dtype))

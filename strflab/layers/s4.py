@@ -118,7 +118,10 @@ class _StateSpace(Backbone):
         """The same at once: what the frames give, and what the state before them still does."""
         n = x.shape[2]
         rows, columns, carried = self.transfer(n, state)
-        y = fft_convolution(x, self.kernel(n)) + (_real(state).transpose(0, 1) @ rows.mT).transpose(0, 1)
+        kernel = (columns @ (2 * _dual(torch.view_as_complex(self.C))).unsqueeze(-1)).squeeze(
+            -1
+        )  # its terms are at hand
+        y = fft_convolution(x, kernel) + (_real(state).transpose(0, 1) @ rows.mT).transpose(0, 1)
         entered = (x.transpose(0, 1) @ columns.flip(1)).transpose(0, 1)  # (B, H, N)
         return y, carried + torch.complex(*entered.chunk(2, -1))
 

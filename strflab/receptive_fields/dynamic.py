@@ -210,15 +210,13 @@ def _along(halves: Halves, x: Tensor, at: Tensor, n_lags: int) -> Iterator[tuple
                 yield some, _window_jacobian(lambda w: halves.run(w, None)[0][..., -1], halves.tail, sounds)
 
     heard, state = 0, None
-    axes, n_values = _clip_axes(halves, x)
-    is_small = n_values <= SMALL * halves.n_units and _is_real(halves.run(x[None, ..., :1], None)[1])
-    way = _from_states
+    axes, n_values, is_real = _clip_axes(halves, x)
     if axes is None:
         span = min(_block_size(halves, x, 2 * n_lags), max(SHORTEST_SPAN, n_lags // 2))
-    elif is_small:
+    elif is_real and n_values <= SMALL * halves.n_units:
         way, span = _from_steps, _frames_at_once((halves.n_units + n_values) * (x[..., 0].numel() + n_values))
     else:
-        span = _frames_at_once(n_values)
+        way, span = _from_states, _frames_at_once(n_values)
     for where in late.split(torch.unique_consecutive(at[late] // span, return_counts=True)[1].tolist()):
         starts = at[where] - n_lags + 1
         first, end = int(starts[0]), int(at[where[-1]]) + 1
@@ -313,27 +311,25 @@ def _joined(states: list[Any], axes: list[int], join: Callable[[list[Tensor], in
     """One state whose tensors are made of those of several."""
     leaves, structures = zip(*(tree_flatten(state) for state in states))
     axis = iter(axes)
-    made = [join(list(same), next(axis)) if isinstance(same[0], Tensor) else same[0] for same in zip(*leaves)]
+    made = [join(list(same), next(axis)) if _is_tensor(same[0]) else same[0] for same in zip(*leaves)]
     return tree_unflatten(made, structures[0])
 
 
-def _clip_axes(halves: Halves, x: Tensor) -> tuple[list[int] | None, int]:
-    """The axis of each tensor of a state along which clips stand, and its values a clip.
+def _clip_axes(halves: Halves, x: Tensor) -> tuple[list[int] | None, int, bool]:
+    """The axis of each tensor of a state along which clips stand, its values a clip, and whether all are real.
 
-    None if there is a tensor without one, or whose shape is another at another frame.
+    No axes if there is a tensor without one, or whose shape is another at another frame.
     """
     shapes = []
     for n_clips, n_frames in ((1, 1), (2, 1), (2, 2)):
         state = halves.run(x[None, ..., :1].expand(n_clips, *x.shape[:2], n_frames), None)[1]
-        shapes.append([tuple(s.shape) for s in tree_leaves(state) if isinstance(s, Tensor)])
+        tensors = list(filter(_is_tensor, tree_leaves(state)))
+        shapes.append([tuple(s.shape) for s in tensors])
     one, two, later = shapes
     axes = [[i for i, (a, b) in enumerate(zip(*pair)) if (a, b) == (1, 2)] for pair in zip(one, two)]
     alike = two == later and all(len(of) == 1 for of in axes)
-    return [of[0] for of in axes] if alike else None, sum(map(math.prod, one))
-
-
-def _is_real(state: Any) -> bool:
-    return all(leaf.is_floating_point() for leaf in tree_leaves(state) if _is_tensor(leaf))
+    is_real = all(s.is_floating_point() for s in tensors)
+    return [of[0] for of in axes] if alike else None, sum(map(math.prod, one)), is_real
 
 
 def _window_jacobian(last: Callable[[Tensor], Tensor], tail: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
@@ -363,7 +359,7 @@ def _block_jacobian(halves: Halves, x: Tensor, state: Any, at: Tensor, n_lags: i
     def of_unit_and_frame(i: Tensor) -> Tensor:
         return backward((index == i).to(units.dtype))[0][0]
 
-    held = INNER * x.numel() + sum(s.numel() for s in tree_leaves(state) if isinstance(s, Tensor))
+    held = INNER * x.numel() + sum(s.numel() for s in tree_leaves(state) if _is_tensor(s))
     rows = max(1, WORKING_VALUES // held)
     jacobian = vmap(of_unit_and_frame, chunk_size=rows)(index[:, at].flatten())  # (units K, C, F, T)
     windows = jacobian.unflatten(0, (len(units), len(at))).unfold(-1, n_lags, 1)  # (units, K, C, F, starts, n_lags)

@@ -17,7 +17,6 @@ Estimates in the Fourier domain need no edges, only averages at each lag: `corre
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,7 +44,6 @@ class LaggedMoments:
     cross: Tensor  # (T F, N+1)      sum_t x(t-i) [y(t), 1]
     total: Tensor  # (N+1,)          sum_t [y(t), 1]
     square: Tensor  # (N,)            sum_t y(t)^2
-    whole: tuple[LaggedMoments, LaggedMoments] | None = None  # what this is the difference of
 
     @property
     def count(self) -> float:
@@ -60,14 +58,10 @@ class LaggedMoments:
             self.cross - part.cross,
             self.total - part.total,
             self.square - part.square,
-            (self, part),
         )
 
-    @functools.cached_property
     def gram(self) -> Tensor:
-        """The full symmetric Gram matrix (T F, T F), lag-major."""
-        if self.whole is not None:
-            return self.whole[0].gram - self.whole[1].gram
+        """Expand to the full symmetric Gram matrix (T F, T F), lag-major."""
         T, F, _ = self.auto.shape
         G = self.auto.new_zeros(T, F, T, F)
         G[0] = self.auto.permute(1, 0, 2)
@@ -78,18 +72,23 @@ class LaggedMoments:
         G = G.view(T * F, T * F)
         return G.triu() + G.triu(1).T
 
-    def centred(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gram (P, P), cross moments (P, N) and sums of squares (N,) about the means over the scored frames."""
+    def centred(self, gram: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Gram (P, P), cross moments (P, N) and sums of squares (N,) about the means over the scored frames.
+
+        Parameters
+        ----------
+        gram : what the method `gram` returns, where that is at hand
+        """
         sx, sy, n = self.cross[:, -1], self.total[:-1], self.count
         return (
-            torch.addr(self.gram, sx, sx, alpha=-1 / n),
+            torch.addr(self.gram() if gram is None else gram, sx, sx, alpha=-1 / n),
             self.cross[:, :-1] - torch.outer(sx, sy) / n,
             (self.square - sy**2 / n).clamp_(min=0),
         )
 
-    def raw(self) -> tuple[Tensor, Tensor, Tensor]:
+    def raw(self, gram: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The same about zero."""
-        return self.gram, self.cross[:, :-1], self.square
+        return self.gram() if gram is None else gram, self.cross[:, :-1], self.square
 
 
 def lagged_moments(
@@ -106,7 +105,7 @@ def lagged_moments(
     Products are taken in `dtype` on the means' device, sums returned in float64.
 
     >>> x, y, m = torch.randn(3, 50), torch.randn(2, 50), torch.ones(50, dtype=torch.bool)
-    >>> lagged_moments([x], [y], [m], 4, torch.zeros(3).double(), torch.zeros(2).double()).gram.shape
+    >>> lagged_moments([x], [y], [m], 4, torch.zeros(3).double(), torch.zeros(2).double()).gram().shape
     torch.Size([12, 12])
     """
     device, pad = stimulus_mean.device, n_lags - 1

@@ -142,15 +142,16 @@ class RidgeSTRF(STRFEstimator):
         ]
         bands, lags = bands.to(self.device), lags.to(self.device)
         total = _sum(parts)
+        gram = total.gram()
         alphas = torch.from_numpy(self.alphas_).to(total.auto.device)
         if folds:
-            scores = self._cross_validate(total, parts[: len(folds)], alphas, lags).cpu().numpy()
+            scores = self._cross_validate(total, gram, parts[: len(folds)], alphas, lags).cpu().numpy()
             self.cv_scores_[:, neurons] = scores.mean(0)
             best = self._choose(scores)
         else:
             best = np.zeros(len(neurons), int)
         self.alpha_[neurons] = self.alphas_[best]
-        G, g, _, _ = self._statistics(total, lags, self.fit_intercept)
+        G, g, _, _ = self._statistics(total, gram, lags, self.fit_intercept)
         e, V = torch.linalg.eigh(G)
         chosen = alphas[torch.from_numpy(best).to(alphas.device)]
         h = _over_lags(lags, V @ ((V.T @ g) / (e.clamp(min=0)[:, None] + chosen)))  # (P, N)
@@ -161,7 +162,9 @@ class RidgeSTRF(STRFEstimator):
         h = h.T.unflatten(1, (self.n_lags, -1)).flip(1).transpose(1, 2)  # lag-major to (N, F, T)
         self.strf_[neurons] = (bands @ h).cpu().numpy()
 
-    def _cross_validate(self, total: LaggedMoments, parts: list[LaggedMoments], alphas: Tensor, lags: Tensor) -> Tensor:
+    def _cross_validate(
+        self, total: LaggedMoments, gram: Tensor, parts: list[LaggedMoments], alphas: Tensor, lags: Tensor
+    ) -> Tensor:
         """Score each penalty on each held-out part, from moments alone: (folds, n_alphas, N)."""
         dtype = torch.float32 if self.precision == "mixed" else torch.float64
         n_neurons, scores, energies = len(total.square), [], []
@@ -169,10 +172,11 @@ class RidgeSTRF(STRFEstimator):
             train = total - held_out
             if held_out.count == 0 or train.count == 0:  # these neurons were not recorded there
                 continue
-            G, g, _, x_train = self._statistics(train, lags, self.fit_intercept)
+            own = held_out.gram()
+            G, g, _, x_train = self._statistics(train, gram - own, lags, self.fit_intercept)
             e, V = torch.linalg.eigh(G)
             projected = V.T @ g  # (P, N)
-            Gk, gk, sk, dx = self._statistics(held_out, lags, True)
+            Gk, gk, sk, dx = self._statistics(held_out, own, lags, True)
             Gk, gk, V, projected = (a.to(dtype) for a in (Gk, gk, V, projected))
             gain = (1 / (e.clamp(min=0)[:, None] + alphas)).to(dtype)  # (P, n_alphas)
             dy = held_out.total[:-1] / held_out.count
@@ -211,9 +215,9 @@ class RidgeSTRF(STRFEstimator):
         strongest_first = np.argsort(-self.alphas_, kind="stable")
         return strongest_first[good[strongest_first].argmax(0)]
 
-    def _statistics(self, moments: LaggedMoments, lags: Tensor, centred: bool) -> tuple[Tensor, ...]:
+    def _statistics(self, moments: LaggedMoments, gram: Tensor, lags: Tensor, centred: bool) -> tuple[Tensor, ...]:
         """Gram, cross moments and sum of squares, about the mean or about zero, and the mean of the design."""
-        G, g, square = moments.centred() if centred else moments.raw()
+        G, g, square = moments.centred(gram) if centred else moments.raw(gram)
         mean = moments.cross[:, -1] / moments.count
         if self.smoothness[1] > 0:
             G, g, mean = _over_lags(lags, _over_lags(lags, G).T), _over_lags(lags, g), _over_lags(lags, mean)

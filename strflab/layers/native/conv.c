@@ -5,8 +5,8 @@
 #define GROUP 6 /* output channels at once, with two vectors of frames each */
 #define CHUNK 1024 /* frames, a multiple of 16, that all rows have gone through before the next: they stay in the cache */
 
-INLINE long sooner(long a, long b) { return a < b ? a : b; }
-INLINE long later(long a, long b) { return a < b ? b : a; }
+INLINE long least(long a, long b) { return a < b ? a : b; }
+INLINE long most(long a, long b) { return a < b ? b : a; }
 
 typedef struct {
     long C, F, T, O, K, L; /* as above, O for C' */
@@ -53,19 +53,19 @@ EXPORT int conv_forward(const float *x, const float *weight, const float *bias, 
     float *w = malloc(O * taps * sizeof(float)); /* of each group: channel, band, lag, output */
     if (!w) return 1;
     for (long first = 0; first < O; first += size) {
-        long n = sooner(O - first, size);
+        long n = least(O - first, size);
         for (long k = 0; k < taps; k++)
             for (long o = 0; o < n; o++) w[first * taps + k * n + o] = weight[(first + o) * taps + k];
     }
     long pieces = rows * n_groups; /* of a clip */
     for (long b = p0 / pieces; b * pieces < p1; b++)
         for (long start = 0; start < frames; start += CHUNK)
-            for (long p = later(p0 - b * pieces, 0); p < sooner(p1 - b * pieces, pieces); p++) {
-                long f = p / n_groups, first = p % n_groups * size, n = sooner(O - first, size);
+            for (long p = most(p0 - b * pieces, 0); p < least(p1 - b * pieces, pieces); p++) {
+                long f = p / n_groups, first = p % n_groups * size, n = least(O - first, size);
                 const float *from = x + (b * C * F + f) * T;
                 float *to = y + ((b * O + first) * rows + f) * frames;
-                for (long t = start; n > 0 && t < sooner(start + CHUNK, frames); t += 16) {
-                    long at = sooner(t, frames - 16); /* the last vectors overlap those before */
+                for (long t = start; n > 0 && t < least(start + CHUNK, frames); t += 16) {
+                    long at = least(t, frames - 16); /* the last vectors overlap those before */
                     blocks(n, w + first * taps, from + at, to + at, bias + first, s, rows * frames);
                 }
             }
@@ -113,7 +113,7 @@ EXPORT int conv_weight(const float *grad, const float *x, float *dw, long B, lon
             for (long f = 0; f < rows; f++)
                 for (long first = 0; first < O; first += 4) {
                     const float *g = grad + ((b * O + first) * rows + f) * frames + start;
-                    long n_frames = sooner(CHUNK, frames - start);
+                    long n_frames = least(CHUNK, frames - start);
                     for (long r = 0; r < n; r++) {
                         const float *from = x + ((b * C + (r0 + r) / K) * F + f + (r0 + r) % K) * T + start;
                         float *to = sums + first * by_out + r * L * 8;
